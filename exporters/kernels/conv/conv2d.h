@@ -1,0 +1,68 @@
+// The one layer of a VoxPress network, in mode `exact` (fp32 activations):
+//
+//   out[n,t,f,o] = act(scale[o] * sum_{dt,df,i} x[n, t*st+dt-pt, f*sf+df-pf, g*I+i] * W[o,dt,df,i] + bias[o]
+//                      + residual[n,t,f,o]),   W = palette[codes], I = in_channels / groups, g = o / (O / groups)
+//
+// Axis 1 is time (frames), axis 2 is mel, the last axis is channels and contiguous. A linear layer is the 1x1 case on
+// [N, 1, 1, K]. Outside the input reads as zero.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/status.h"
+
+namespace voxpress {
+
+constexpr int32_t kConv2dVersion = 1;
+
+// Geometry of a call. Everything but batch and frames is fixed when the model is exported.
+struct Conv2dShape {
+  int64_t batch = 0;
+  int64_t in_frames = 0, in_mel = 0, in_channels = 0;
+  int64_t out_channels = 0;
+  int64_t kernel_frames = 1, kernel_mel = 1;
+  int64_t stride_frames = 1, stride_mel = 1;
+  int64_t pad_frames = 0, pad_mel = 0;
+  int64_t groups = 1;
+  int32_t bits = 0;  // 1..8: palettized; 32: `codes` holds the float weights themselves
+  bool relu = false;
+};
+
+// Weights as they lie in the file. None of the pointers needs any alignment.
+struct Conv2dWeights {
+  const void* codes = nullptr;  // weight k in bits [k*bits, (k+1)*bits) of a little-endian bit stream; order [O,dt,df,I]
+  size_t codes_bytes = 0;
+  const void* palette = nullptr;  // 2^bits floats (absent for 32 bits)
+  size_t palette_bytes = 0;
+  const void* scale = nullptr;  // out_channels floats
+  size_t scale_bytes = 0;
+  const void* bias = nullptr;  // out_channels floats
+  size_t bias_bytes = 0;
+};
+
+// Activations of a call; float, 4-byte aligned.
+struct Conv2dTensors {
+  const float* input = nullptr;
+  const float* residual = nullptr;  // may be null
+  float* output = nullptr;
+};
+
+// Size of the output along time and mel. Call conv2d_check first.
+int64_t conv2d_out_frames(const Conv2dShape& shape);
+int64_t conv2d_out_mel(const Conv2dShape& shape);
+
+// Everything that can be wrong with a layer before it runs: widths, shapes, overflow, buffer sizes.
+Status conv2d_check(const Conv2dShape& shape, const Conv2dWeights& weights);
+
+// Bytes of scratch that conv2d_run needs; caller-owned, 64-byte aligned, contents need not survive a call.
+size_t conv2d_scratch_bytes(const Conv2dShape& shape);
+
+// Runs the layer. Checks shape, weights and scratch_bytes again; allocates nothing.
+Status conv2d_run(const Conv2dShape& shape, const Conv2dWeights& weights, const Conv2dTensors& tensors, void* scratch,
+                  size_t scratch_bytes);
+
+// The kernel that conv2d_run uses on this machine, e.g. "conv2d_f32_pal_portable".
+const char* conv2d_kernel_name();
+
+}  // namespace voxpress
