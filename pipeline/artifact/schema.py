@@ -27,6 +27,7 @@ from pipeline.features.spec import FrontEndSpec
 FORMAT = "voxpress-artifact"
 FORMAT_VERSION = 1
 INPUT_NAME = "features"
+STATS_POOL_EPSILON = 1e-7
 
 # One dimension of a tensor. The cap keeps every product of four dimensions far inside 64 bits, so that a hostile
 # header cannot overflow a size computation here or in C++.
@@ -58,7 +59,9 @@ class Conv2dNode(_Frozen):
     @model_validator(mode="after")
     def _divisible(self) -> Conv2dNode:
         if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ValueError(f"channels {self.in_channels} -> {self.out_channels} not divisible by {self.groups} groups")
+            raise ValueError(
+                f"channels {self.in_channels} -> {self.out_channels} not divisible by {self.groups} groups"
+            )
         return self
 
     @property

@@ -31,7 +31,8 @@ struct Conv2dShape {
 
 // Weights as they lie in the file. None of the pointers needs any alignment.
 struct Conv2dWeights {
-  const void* codes = nullptr;  // weight k in bits [k*bits, (k+1)*bits) of a little-endian bit stream; order [O,dt,df,I]
+  // Weight k in bits [k*bits, (k+1)*bits) of a little-endian bit stream; order [O,dt,df,I].
+  const void* codes = nullptr;
   size_t codes_bytes = 0;
   const void* palette = nullptr;  // 2^bits floats (absent for 32 bits)
   size_t palette_bytes = 0;
@@ -55,10 +56,14 @@ int64_t conv2d_out_mel(const Conv2dShape& shape);
 // Everything that can be wrong with a layer before it runs: widths, shapes, overflow, buffer sizes.
 Status conv2d_check(const Conv2dShape& shape, const Conv2dWeights& weights);
 
-// Bytes of scratch that conv2d_run needs; caller-owned, 64-byte aligned, contents need not survive a call.
+// Bytes of scratch that conv2d_run needs; caller-owned, 64-byte aligned, contents need not survive a call, so that all
+// layers of a network can share one. Weights are expanded a few output channels at a time: with K = kernel_frames *
+// kernel_mel * I it is at most max(256 KiB, 32 K) + 4 K + 32 * kernel_frames * kernel_mel + 192 bytes, whatever the
+// number of output channels, frames and mel bins (depthwise: 256 * kernel_frames * kernel_mel). 0 for a bad shape.
 size_t conv2d_scratch_bytes(const Conv2dShape& shape);
 
-// Runs the layer. Checks shape, weights and scratch_bytes again; allocates nothing.
+// Runs the layer. Checks shape, weights, scratch_bytes and the alignment of scratch again; allocates nothing. The
+// output must not overlap the input; it may be the residual itself.
 Status conv2d_run(const Conv2dShape& shape, const Conv2dWeights& weights, const Conv2dTensors& tensors, void* scratch,
                   size_t scratch_bytes);
 

@@ -1,0 +1,180 @@
+"""EER and minDCF of anything that makes embeddings: a pre-trained model, an artifact, a model file or a bundle."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from exporters.tflite.run import TfliteRunner
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from rich.table import Table
+from torch import nn
+
+from device_tests.drive.host import embed_with_engine
+from exporters.bundle import MANIFEST_FILE, Manifest, checked_file, read_manifest, unzip_bundle
+from exporters.pte.run import PteRunner
+from pipeline.artifact.decode import decode
+from pipeline.artifact.embed import embed as embed_in_torch
+from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
+from pipeline.artifact.store import read_artifact
+from pipeline.corpus.read import read_utterances
+from pipeline.corpus.trials import check_trials_against, read_trials
+from pipeline.errors import InputError
+from pipeline.features.spec import FrontEndSpec
+from pipeline.features.store import extract_features
+from pipeline.models.store import HEADER_FILE as MODEL_FILE
+from pipeline.models.store import read_pretrained
+from pipeline.progress import Progress
+from pipeline.scoring.score import Evaluation, evaluate_embeddings
+
+Features = Mapping[str, npt.NDArray[np.float32]]
+Embeddings = Mapping[str, npt.NDArray[np.float32]]
+
+
+class ModelEvaluation(BaseModel):
+    """How one model does on a trial list."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    runtime: str
+    kernels: tuple[str, ...]
+    seconds: float  # of embedding, without reading audio
+    evaluation: Evaluation
+
+
+def evaluation_json(results: list[ModelEvaluation]) -> str:
+    """Evaluations as JSON text: rates 0..1, seconds, trial counts."""
+    return TypeAdapter(list[ModelEvaluation]).dump_json(results, indent=1).decode()
+
+
+def evaluation_table(results: list[ModelEvaluation]) -> Table:
+    """Evaluations as a table for the terminal."""
+    table = Table("model", "EER %", "95 % interval", "minDCF(0.01)", "targets", "non-targets", "runtime", "seconds")
+    for result in results:
+        one = result.evaluation
+        table.add_row(
+            result.model,
+            f"{100 * one.eer:.2f}",
+            f"{100 * one.eer_interval.low:.2f} .. {100 * one.eer_interval.high:.2f}",
+            f"{one.min_dcf:.3f}",
+            str(one.target_trials),
+            str(one.nontarget_trials),
+            result.runtime,
+            f"{result.seconds:.1f}",
+        )
+    return table
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Something to evaluate: its front end and a way to embed features, giving embeddings, runtime and kernels."""
+
+    name: str
+    frontend: FrontEndSpec
+    embed: Callable[[Features, int, Progress], tuple[Embeddings, str, tuple[str, ...]]]
+
+
+def evaluate(
+    model: Path,
+    *,
+    audio: Path,
+    trials_file: Path,
+    progress: Progress,
+    only: str | None = None,
+    crop_seconds: float = 0.0,
+    threads: int = 1,
+) -> list[ModelEvaluation]:
+    """EER and minDCF of `model` on trials between utterances below `audio`.
+
+    model: folder of a pre-trained model or an artifact (run by the torch reference), a .pte or .tflite file (run by
+    its device engine), or a bundle folder or zip (every model file in it, or the one named `only`). `crop_seconds`
+    uses only the first seconds of every utterance; 0: all of it.
+
+    Raises InputError naming the file for anything that is missing or not what it should be.
+    """
+    trials = read_trials(trials_file)
+    names = sorted({name for trial in trials for name in (trial.enrolment, trial.test)})
+    check_trials_against(trials, lambda name: (audio / name).is_file(), path=trials_file)
+    results = []
+    with _subjects(model, only) as subjects:
+        known: dict[FrontEndSpec, Features] = {}
+        for subject in subjects:
+            if subject.frontend not in known:
+                known[subject.frontend] = _features(audio, names, subject.frontend, crop_seconds, progress)
+            started = time.monotonic()
+            embeddings, runtime, kernels = subject.embed(known[subject.frontend], threads, progress)
+            seconds = time.monotonic() - started
+            results.append(
+                ModelEvaluation(
+                    model=subject.name,
+                    runtime=runtime,
+                    kernels=kernels,
+                    seconds=seconds,
+                    evaluation=evaluate_embeddings(embeddings, trials),
+                )
+            )
+    return results
+
+
+def _features(audio: Path, names: list[str], spec: FrontEndSpec, crop_seconds: float, progress: Progress) -> Features:
+    cuts = read_utterances(audio, names, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds)
+    if crop_seconds:
+        cuts = cuts.truncate(max_duration=crop_seconds, preserve_id=True)
+    with progress.task("features", len(names)) as task:
+        return extract_features(cuts, spec, lambda done, total: task.advance())
+
+
+@contextmanager
+def _subjects(model: Path, only: str | None) -> Iterator[list[_Subject]]:
+    if (model / MANIFEST_FILE).is_file():
+        yield _bundle_subjects(model, read_manifest(model), only)
+    elif model.suffix == ".zip" and model.is_file():
+        with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
+            folder = Path(name)
+            unzip_bundle(model, folder)
+            yield _bundle_subjects(folder, read_manifest(folder), only)
+    elif (model / ARTIFACT_FILE).is_file():
+        artifact = read_artifact(model)
+        yield [_torch_subject(model, decode(artifact), artifact.header.frontend)]
+    elif (model / MODEL_FILE).is_file():
+        pretrained = read_pretrained(model)
+        yield [_torch_subject(model, pretrained.network, pretrained.frontend)]
+    elif model.suffix in (".pte", ".tflite"):
+        runner = PteRunner(model) if model.suffix == ".pte" else TfliteRunner(model)
+        yield [_engine_subject(model, runner.manifest.frontend)]
+    else:
+        what = "a pre-trained model, an artifact, a .pte, a .tflite or a bundle"
+        found = "none of these" if model.exists() else "no such file or folder"
+        raise InputError(model, expected=what, found=found)
+
+
+def _bundle_subjects(folder: Path, manifest: Manifest, only: str | None) -> list[_Subject]:
+    chosen = [entry for entry in manifest.models if only in (None, Path(entry.file).name)]
+    if not chosen:
+        names = ", ".join(Path(entry.file).name for entry in manifest.models)
+        raise InputError(folder / MANIFEST_FILE, expected=f"one of the models {names}", found=str(only))
+    return [_engine_subject(checked_file(folder, manifest, entry.file), manifest.frontend) for entry in chosen]
+
+
+def _engine_subject(path: Path, frontend: FrontEndSpec) -> _Subject:
+    def embed(features: Features, threads: int, progress: Progress) -> tuple[Embeddings, str, tuple[str, ...]]:
+        embeddings, record = embed_with_engine(path, features, threads=threads, progress=progress)
+        return embeddings, f"{record.engine} {record.runtime_version}", record.kernels
+
+    return _Subject(path.name, frontend, embed)
+
+
+def _torch_subject(path: Path, network: nn.Module, frontend: FrontEndSpec) -> _Subject:
+    def embed(features: Features, threads: int, progress: Progress) -> tuple[Embeddings, str, tuple[str, ...]]:
+        torch.set_num_threads(threads)
+        return embed_in_torch(network, features, progress, "embedding, torch"), f"torch {torch.__version__}", ()
+
+    return _Subject(path.resolve().name, frontend, embed)

@@ -1,0 +1,213 @@
+#include "driver.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "errors.h"
+#include "files.h"
+#include "json.h"
+#include "process_memory.h"
+#include "safetensors.h"
+
+namespace voxpress::harness {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+int64_t nanoseconds_since(Clock::time_point start) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+}
+
+// What is measured, in the order of engine.json.
+struct Measurements {
+  int64_t load_ns = 0, first_ns = 0;
+  std::vector<int64_t> latency_ns;
+  int64_t resident_before_bytes = 0, resident_after_load_bytes = 0, resident_after_run_bytes = 0, peak_bytes = 0;
+};
+
+class Progress {
+ public:
+  explicit Progress(int64_t total) : total_(total) {}
+  void step() { std::fprintf(stderr, "progress %lld %lld\n", static_cast<long long>(++done_), total_); }
+
+ private:
+  int64_t done_ = 0;
+  long long total_;
+};
+
+// An open model that closes itself and turns the engine's error texts into exceptions.
+class Model {
+ public:
+  Model(const VoxpressEngineApi& api, const RunOptions& options) : api_(api), path_(options.model) {
+    VoxpressEngineError error = {};
+    handle_.reset(api.open(path_.c_str(), options.threads, &error));
+    if (handle_ == nullptr) throw InputError(path_, "a model that the engine can load", error.text);
+    api.describe(handle_.get(), &info_);
+  }
+
+  const VoxpressEngineInfo& info() const { return info_; }
+
+  std::vector<float> embed(const std::string& utterance, const std::vector<float>& features, int64_t frames) {
+    std::vector<float> embedding(static_cast<size_t>(info_.embedding_dim));
+    VoxpressEngineError error = {};
+    if (api_.run(handle_.get(), features.data(), frames, embedding.data(), &error) != 0) {
+      throw InputError(path_, "a model that runs " + utterance, error.text);
+    }
+    return embedding;
+  }
+
+  std::vector<std::string> kernels() const {
+    std::string text(api_.kernels_used(handle_.get(), nullptr, 0) + 1, '\0');
+    text.resize(std::min(api_.kernels_used(handle_.get(), text.data(), text.size()), text.size() - 1));
+    return split(text);
+  }
+
+  static std::vector<std::string> split(const std::string& text) {
+    std::vector<std::string> names;
+    std::istringstream stream(text);
+    for (std::string name; std::getline(stream, name, ',');) names.push_back(name);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+ private:
+  struct Close {
+    const VoxpressEngineApi* api;
+    void operator()(VoxpressEngine* handle) const { api->close(handle); }
+  };
+
+  const VoxpressEngineApi& api_;
+  std::string path_;
+  std::unique_ptr<VoxpressEngine, Close> handle_{nullptr, Close{&api_}};
+  VoxpressEngineInfo info_ = {};
+};
+
+std::string frames_text(const VoxpressEngineInfo& info) {
+  return std::to_string(info.min_frames) + " to " + std::to_string(info.max_frames) + " frames";
+}
+
+void check_utterance(const RunOptions& options, const VoxpressEngineInfo& info, const StoredTensor& utterance) {
+  const std::string what = options.features + ": utterance " + utterance.name;
+  if (utterance.shape.size() != 2 || utterance.shape[1] != info.mel_bins) {
+    std::string found = "[";
+    for (const int64_t size : utterance.shape) found += (found.size() > 1 ? ", " : "") + std::to_string(size);
+    throw InputError(what, "features [frames, " + std::to_string(info.mel_bins) + "]", found + "]");
+  }
+  const int64_t frames = utterance.shape[0];
+  if (frames < info.min_frames || frames > info.max_frames) {
+    throw InputError(what, frames_text(info), std::to_string(frames));
+  }
+}
+
+// The utterance that is timed: the first of at least `frames` frames, cut; else the first at all, repeated.
+std::vector<float> speed_features(const std::vector<StoredTensor>& utterances, int64_t frames, int64_t mel_bins) {
+  const auto longer = [frames](const StoredTensor& utterance) { return utterance.shape[0] >= frames; };
+  const auto found = std::find_if(utterances.begin(), utterances.end(), longer);
+  const StoredTensor& source = found == utterances.end() ? utterances.front() : *found;
+  const auto wanted = static_cast<size_t>(frames * mel_bins);
+  std::vector<float> features = source.values(0, std::min(wanted, source.bytes / sizeof(float)));
+  const size_t length = features.size();
+  features.resize(wanted);
+  for (size_t i = length; i < wanted; ++i) features[i] = features[i - length];
+  return features;
+}
+
+void measure_speed(const RunOptions& options, const std::vector<float>& features, Model* model, Progress* progress,
+                   Measurements* measured) {
+  const std::string what = "an utterance of " + std::to_string(options.speed_frames) + " frames";
+  const auto timed_run = [&] {
+    const Clock::time_point start = Clock::now();
+    model->embed(what, features, options.speed_frames);
+    const int64_t elapsed_ns = nanoseconds_since(start);
+    progress->step();
+    return elapsed_ns;
+  };
+  measured->first_ns = timed_run();
+  for (int64_t i = 0; i < options.warmup; ++i) timed_run();
+  for (int64_t i = 0; i < options.runs; ++i) measured->latency_ns.push_back(timed_run());
+  measured->resident_after_run_bytes = resident_bytes();
+  measured->peak_bytes = peak_resident_bytes();
+}
+
+template <typename Items, typename Write>
+std::string json_list(const Items& items, Write write) {
+  std::string text = "[";
+  for (const auto& item : items) text += (text.size() > 1 ? ", " : "") + write(item);
+  return text + "]";
+}
+
+std::string report(const RunOptions& options, const Model& model, const Measurements& measured, size_t utterances) {
+  const auto number = [](int64_t value) { return std::to_string(value); };
+  const VoxpressEngineInfo& info = model.info();
+  const std::pair<const char*, std::string> members[] = {
+      {"engine", quote_json(info.engine)},
+      {"runtime_version", quote_json(info.runtime_version)},
+      {"model", quote_json(std::filesystem::path(options.model).filename().string())},
+      {"model_bytes", number(static_cast<int64_t>(file_bytes(options.model)))},
+      {"threads", number(info.threads)},
+      {"kernels", json_list(model.kernels(), quote_json)},
+      {"delegates", json_list(Model::split(info.delegates), quote_json)},
+      {"load_ns", number(measured.load_ns)},
+      {"first_ns", number(measured.first_ns)},
+      {"latency_ns", json_list(measured.latency_ns, number)},
+      {"resident_before_bytes", number(measured.resident_before_bytes)},
+      {"resident_after_load_bytes", number(measured.resident_after_load_bytes)},
+      {"resident_after_run_bytes", number(measured.resident_after_run_bytes)},
+      {"peak_bytes", number(measured.peak_bytes)},
+      {"utterances", number(static_cast<int64_t>(utterances))},
+  };
+  std::string text = "{";
+  for (const auto& [key, value] : members) text += (text.size() > 1 ? ",\n " : "\n ") + quote_json(key) + ": " + value;
+  return text + "\n}\n";
+}
+
+}  // namespace
+
+void run_engine(const VoxpressEngineApi& api, const RunOptions& options) {
+  if (api.abi != VOXPRESS_ENGINE_ABI) {
+    throw InputError("engine", "ABI " + std::to_string(VOXPRESS_ENGINE_ABI), std::to_string(api.abi));
+  }
+  const SafetensorsFile features(options.features);
+  const std::vector<StoredTensor>& utterances = features.tensors();
+  if (utterances.empty()) throw InputError(options.features, "at least one utterance", "none");
+
+  Measurements measured;
+  measured.resident_before_bytes = resident_bytes();
+  const Clock::time_point start = Clock::now();
+  Model model(api, options);
+  measured.load_ns = nanoseconds_since(start);
+  measured.resident_after_load_bytes = resident_bytes();
+
+  // Everything that can be wrong with the input is said before the first run.
+  const VoxpressEngineInfo& info = model.info();
+  for (const StoredTensor& utterance : utterances) check_utterance(options, info, utterance);
+  if (options.speed_frames < info.min_frames || options.speed_frames > info.max_frames) {
+    throw InputError(options.model + ": --speed-frames", frames_text(info), std::to_string(options.speed_frames));
+  }
+  std::error_code failure;
+  std::filesystem::create_directories(options.out, failure);
+  if (failure) throw InputError(options.out, "a folder to write to", failure.message());
+
+  Progress progress(1 + options.warmup + options.runs +
+                    (options.skip_accuracy ? 0 : static_cast<int64_t>(utterances.size())));
+  measure_speed(options, speed_features(utterances, options.speed_frames, info.mel_bins), &model, &progress, &measured);
+
+  std::vector<std::pair<std::string, std::vector<float>>> embeddings;
+  if (!options.skip_accuracy) {
+    for (const StoredTensor& utterance : utterances) {
+      const std::vector<float> values = utterance.values(0, utterance.bytes / sizeof(float));
+      embeddings.emplace_back(utterance.name, model.embed(utterance.name, values, utterance.shape[0]));
+      progress.step();
+    }
+    write_atomically(options.out + "/embeddings.safetensors", encode_vectors(embeddings));
+  }
+  write_atomically(options.out + "/engine.json", report(options, model, measured, embeddings.size()));
+}
+
+}  // namespace voxpress::harness

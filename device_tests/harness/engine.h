@@ -1,0 +1,50 @@
+/* What the harness asks of an inference engine: open a model, describe it, run utterances, close it. Plain C, so that
+ * an engine can be another library in another language. A handle is used from one thread at a time. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VOXPRESS_ENGINE_ABI 1
+
+typedef struct VoxpressEngine VoxpressEngine;
+
+/* Why a call failed: one line, closed by a zero, without the name of the model or of the utterance. */
+typedef struct VoxpressEngineError {
+  char text[512];
+} VoxpressEngineError;
+
+/* What a loaded model takes and gives. Texts live as long as the handle. */
+typedef struct VoxpressEngineInfo {
+  const char* engine;          /* "executorch", ... */
+  const char* runtime_version; /* "1.5.1", ... */
+  const char* delegates;       /* comma separated, sorted, "" for none */
+  int32_t threads;             /* as the runtime has them, which may differ from what was asked for */
+  int64_t min_frames, max_frames;
+  int64_t mel_bins;
+  int64_t embedding_dim;
+} VoxpressEngineInfo;
+
+typedef struct VoxpressEngineApi {
+  int32_t abi; /* VOXPRESS_ENGINE_ABI */
+  /* Loads a model. Null on failure, with the reason in `error`. */
+  VoxpressEngine* (*open)(const char* model_path, int32_t threads, VoxpressEngineError* error);
+  void (*describe)(const VoxpressEngine* engine, VoxpressEngineInfo* info);
+  /* Embeds one utterance: features [frames, mel_bins] to embedding [embedding_dim]. 0 on success. */
+  int32_t (*run)(VoxpressEngine* engine, const float* features, int64_t frames, float* embedding,
+                 VoxpressEngineError* error);
+  /* Names of our kernels that ran so far, comma separated, cut to `size` bytes with the closing zero. Returns the
+   * length of the whole text. */
+  size_t (*kernels_used)(const VoxpressEngine* engine, char* text, size_t size);
+  void (*close)(VoxpressEngine* engine);
+} VoxpressEngineApi;
+
+const VoxpressEngineApi* voxpress_executorch_engine(void);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,318 @@
+// ExecuTorch behind engine.h: the program is mapped, not read; activations and scratch are pages that cost nothing
+// until they are used, so that a model planned for long utterances stays small on short ones.
+#include <executorch/extension/data_loader/mmap_data_loader.h>
+#include <executorch/extension/memory_allocator/malloc_memory_allocator.h>
+#include <executorch/extension/tensor/tensor.h>
+#include <executorch/runtime/executor/method.h>
+#include <executorch/runtime/executor/program.h>
+#include <executorch/runtime/platform/platform.h>
+#include <executorch/runtime/platform/runtime.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine.h"
+#include "register.h"
+
+// The wheel ships the thread pool but not its header; this declares the two members that are called, as they are in
+// ExecuTorch's extension/threadpool/threadpool.h. They are not virtual, so nothing depends on the class's layout.
+namespace executorch::extension::threadpool {
+class ThreadPool {
+ public:
+  size_t get_thread_count() const;
+  bool _unsafe_reset_threadpool(uint32_t num_threads);
+};
+ThreadPool* get_threadpool();
+}  // namespace executorch::extension::threadpool
+
+namespace {
+
+using ::executorch::extension::MallocMemoryAllocator;
+using ::executorch::extension::MmapDataLoader;
+using ::executorch::runtime::Error;
+using ::executorch::runtime::EValue;
+using ::executorch::runtime::HierarchicalAllocator;
+using ::executorch::runtime::MemoryAllocator;
+using ::executorch::runtime::MemoryManager;
+using ::executorch::runtime::Method;
+using ::executorch::runtime::MethodMeta;
+using ::executorch::runtime::Program;
+using ::executorch::runtime::Result;
+using ::executorch::runtime::Span;
+using ::executorch::runtime::TensorInfo;
+
+// The runtime explains failures only in its log; the last line of it goes into our error text.
+std::string last_log_line;
+
+void keep_log_line(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, size_t, const char* message,
+                   size_t length) {
+  if (level == et_pal_log_level_t::kError || level == et_pal_log_level_t::kFatal) last_log_line.assign(message, length);
+}
+
+void start_runtime() {
+  static const bool started = [] {
+    ::executorch::runtime::runtime_init();
+    ::executorch::runtime::register_pal(::executorch::runtime::PalImpl::create(keep_log_line, __FILE__));
+    voxpress_register_ops();
+    return true;
+  }();
+  static_cast<void>(started);
+}
+
+[[noreturn]] void refuse(const std::string& what, Error error) {
+  const std::string detail = last_log_line.empty() ? "" : " (" + last_log_line + ")";
+  throw std::runtime_error(what + ": " + ::executorch::runtime::to_string(error) + detail);
+}
+
+void require(Error error, const char* what) {
+  if (error != Error::Ok) refuse(what, error);
+}
+
+template <typename T>
+T require(Result<T> result, const char* what) {
+  if (!result.ok()) refuse(what, result.error());
+  return std::move(*result);
+}
+
+// Zeroed memory straight from the system: a page becomes resident when it is first written.
+class Pages {
+ public:
+  explicit Pages(size_t bytes) : bytes_(std::max<size_t>(bytes, 1)) {
+    data_ = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (data_ == MAP_FAILED) throw std::runtime_error("no memory for " + std::to_string(bytes_) + " bytes");
+  }
+  ~Pages() {
+    if (data_ != nullptr) ::munmap(data_, bytes_);
+  }
+  Pages(Pages&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
+  Pages& operator=(Pages&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+
+  uint8_t* data() const { return static_cast<uint8_t*>(data_); }
+  size_t size() const { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// Scratch for one kernel call at a time. It grows to the largest call and is then reused, so that timed runs neither
+// allocate nor fault pages in.
+class ScratchAllocator : public MemoryAllocator {
+ public:
+  ScratchAllocator() : MemoryAllocator(0, nullptr) {}
+
+  void* allocate(size_t size, size_t alignment = kDefaultAlignment) override {
+    constexpr size_t kPage = 4096;
+    if (alignment == 0 || alignment > kPage || (alignment & (alignment - 1)) != 0) return nullptr;
+    const size_t begin = (used_ + alignment - 1) / alignment * alignment;
+    const size_t capacity = blocks_.empty() ? 0 : blocks_.back().size();
+    if (begin <= capacity && size <= capacity - begin) {
+      used_ = begin + size;
+      return blocks_.back().data() + begin;
+    }
+    try {
+      blocks_.emplace_back(size);
+    } catch (const std::exception&) {
+      return nullptr;
+    }
+    used_ = size;
+    return blocks_.back().data();
+  }
+
+  // Keeps one block as large as all of them together, so that the next round fits into it.
+  void reset() override {
+    used_ = 0;
+    if (blocks_.size() < 2) return;
+    size_t total = 0;
+    for (const Pages& block : blocks_) total += block.size();
+    blocks_.clear();
+    allocate(total);
+    used_ = 0;
+  }
+
+ private:
+  std::vector<Pages> blocks_;
+  size_t used_ = 0;
+};
+
+// A method of a program with the memory it runs in.
+class LoadedMethod {
+ public:
+  LoadedMethod(const Program& program, const char* name) {
+    const MethodMeta meta = require(program.method_meta(name), name);
+    for (size_t i = 0; i < meta.num_memory_planned_buffers(); ++i) {
+      const int64_t bytes = require(meta.memory_planned_buffer_size(i), name);
+      if (bytes < 0) throw std::runtime_error("a memory plan with negative sizes");
+      buffers_.emplace_back(static_cast<size_t>(bytes));
+      spans_.push_back({buffers_.back().data(), buffers_.back().size()});
+    }
+    planned_ = std::make_unique<HierarchicalAllocator>(Span<Span<uint8_t>>(spans_.data(), spans_.size()));
+    memory_ = std::make_unique<MemoryManager>(&structures_, planned_.get(), &scratch_);
+    method_ = std::make_unique<Method>(require(program.load_method(name, memory_.get()), name));
+  }
+
+  Method& operator*() { return *method_; }
+  Method* operator->() { return method_.get(); }
+
+ private:
+  std::vector<Pages> buffers_;
+  std::vector<Span<uint8_t>> spans_;
+  std::unique_ptr<HierarchicalAllocator> planned_;
+  MallocMemoryAllocator structures_;
+  ScratchAllocator scratch_;
+  std::unique_ptr<MemoryManager> memory_;
+  std::unique_ptr<Method> method_;
+};
+
+// The answer of a method without inputs that gives one integer; `missing` if the program has none of that name.
+int64_t constant_or(const Program& program, const char* name, int64_t missing) {
+  if (!program.method_meta(name).ok()) return missing;
+  LoadedMethod method(program, name);
+  require(method->execute(), name);
+  if (method->outputs_size() != 1 || !method->get_output(0).isInt()) {
+    throw std::runtime_error(std::string(name) + ": the method gives no integer");
+  }
+  return method->get_output(0).toInt();
+}
+
+int32_t set_threads(int32_t threads) {
+  auto* pool = ::executorch::extension::threadpool::get_threadpool();
+  if (pool == nullptr) return 1;
+  if (pool->get_thread_count() != static_cast<size_t>(threads)) {
+    pool->_unsafe_reset_threadpool(static_cast<uint32_t>(threads));
+  }
+  return static_cast<int32_t>(pool->get_thread_count());
+}
+
+std::string delegate_names(const MethodMeta& meta) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < meta.num_backends(); ++i) names.emplace_back(require(meta.get_backend_name(i), "delegate"));
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ",") + name;
+  return text;
+}
+
+void tell(const std::exception& exception, VoxpressEngineError* error) {
+  std::snprintf(error->text, sizeof error->text, "%s", exception.what());
+  for (char* letter = error->text; *letter != '\0'; ++letter) {
+    if (*letter == '\n' || *letter == '\r') *letter = ' ';
+  }
+}
+
+}  // namespace
+
+struct VoxpressEngine {
+  VoxpressEngine(const char* model_path, int32_t wanted_threads)
+      : threads(set_threads(wanted_threads)),
+        path(model_path),
+        loader(require(MmapDataLoader::from(path.c_str(), MmapDataLoader::MlockConfig::NoMlock), "the file")),
+        program(require(Program::load(&loader, Program::Verification::InternalConsistency), "the program")),
+        forward(program, "forward"),
+        delegates(delegate_names(forward->method_meta())) {
+    const MethodMeta meta = forward->method_meta();
+    if (meta.num_inputs() != 1 || meta.num_outputs() != 1) {
+      throw std::runtime_error("forward takes " + std::to_string(meta.num_inputs()) + " inputs and gives " +
+                               std::to_string(meta.num_outputs()) + " outputs, not one features and one embedding");
+    }
+    const TensorInfo input = require(meta.input_tensor_meta(0), "the input");
+    const TensorInfo output = require(meta.output_tensor_meta(0), "the output");
+    const auto float_type = ::executorch::aten::ScalarType::Float;
+    if (input.scalar_type() != float_type || input.sizes().size() != 3 || input.sizes()[0] != 1) {
+      throw std::runtime_error("forward's input is no float [1, frames, mel]");
+    }
+    if (output.scalar_type() != float_type) throw std::runtime_error("forward's output is no float");
+    mel_bins = input.sizes()[2];
+    embedding_dim = 1;
+    for (const int32_t size : output.sizes()) embedding_dim *= size;
+    // A program exported elsewhere does not say its limits; its input's planned size is one.
+    max_frames = std::min<int64_t>(constant_or(program, "max_frames", input.sizes()[1]), input.sizes()[1]);
+    min_frames = constant_or(program, "min_frames", 1);
+  }
+
+  void run(const float* features, int64_t frames, float* embedding) {
+    last_log_line.clear();
+    using ::executorch::aten::SizesType;
+    SizesType sizes[] = {1, static_cast<SizesType>(frames), static_cast<SizesType>(mel_bins)};
+    ::executorch::aten::DimOrderType order[] = {0, 1, 2};
+    ::executorch::aten::StridesType strides[] = {sizes[1] * sizes[2], sizes[2], 1};
+    ::executorch::aten::TensorImpl input(::executorch::aten::ScalarType::Float, 3, sizes, const_cast<float*>(features),
+                                         order, strides);
+    require(forward->set_input(EValue(::executorch::aten::Tensor(&input)), 0), "the input");
+    require(forward->execute(), "forward");
+    const EValue& output = forward->get_output(0);
+    if (!output.isTensor() || output.toTensor().numel() != embedding_dim) {
+      throw std::runtime_error("forward did not give " + std::to_string(embedding_dim) + " values");
+    }
+    std::memcpy(embedding, output.toTensor().const_data_ptr<float>(),
+                static_cast<size_t>(embedding_dim) * sizeof(float));
+  }
+
+  int32_t threads;
+  std::string path;  // the loader keeps the pointer
+  MmapDataLoader loader;
+  Program program;
+  LoadedMethod forward;
+  std::string delegates;
+  int64_t min_frames = 0, max_frames = 0, mel_bins = 0, embedding_dim = 0;
+};
+
+namespace {
+
+VoxpressEngine* open_model(const char* model_path, int32_t threads, VoxpressEngineError* error) {
+  start_runtime();
+  last_log_line.clear();
+  try {
+    return new VoxpressEngine(model_path, threads);
+  } catch (const std::exception& exception) {
+    tell(exception, error);
+    return nullptr;
+  }
+}
+
+void describe_model(const VoxpressEngine* engine, VoxpressEngineInfo* info) {
+  info->engine = "executorch";
+  info->runtime_version = VOXPRESS_EXECUTORCH_VERSION;
+  info->delegates = engine->delegates.c_str();
+  info->threads = engine->threads;
+  info->min_frames = engine->min_frames;
+  info->max_frames = engine->max_frames;
+  info->mel_bins = engine->mel_bins;
+  info->embedding_dim = engine->embedding_dim;
+}
+
+int32_t run_model(VoxpressEngine* engine, const float* features, int64_t frames, float* embedding,
+                  VoxpressEngineError* error) {
+  try {
+    engine->run(features, frames, embedding);
+    return 0;
+  } catch (const std::exception& exception) {
+    tell(exception, error);
+    return 1;
+  }
+}
+
+size_t kernels_used(const VoxpressEngine*, char* text, size_t size) { return voxpress_kernels_used(text, size); }
+
+void close_model(VoxpressEngine* engine) { delete engine; }
+
+}  // namespace
+
+const VoxpressEngineApi* voxpress_executorch_engine(void) {
+  static const VoxpressEngineApi api = {VOXPRESS_ENGINE_ABI, open_model,   describe_model,
+                                        run_model,           kernels_used, close_model};
+  return &api;
+}

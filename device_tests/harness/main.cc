@@ -1,0 +1,81 @@
+// voxpress_pte_runner: an ExecuTorch file over a file of features. Exit code 2 and one line for what the user can mend.
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <string_view>
+
+#include "driver.h"
+#include "engine.h"
+#include "errors.h"
+
+namespace {
+
+using voxpress::harness::InputError;
+using voxpress::harness::RunOptions;
+
+constexpr int kInputExitCode = 2;
+constexpr char kUsage[] =
+    "usage: voxpress_pte_runner --model X.pte --features features.safetensors --out DIR [--warmup 2] [--runs 10] "
+    "[--speed-frames 200] [--threads 1] [--skip-accuracy]";
+
+int64_t parse_count(std::string_view option, std::string_view text, int64_t smallest, int64_t largest) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < smallest || value > largest) {
+    throw InputError(std::string(option), std::to_string(smallest) + " to " + std::to_string(largest),
+                     std::string(text));
+  }
+  return value;
+}
+
+RunOptions parse_options(int argc, char** argv) {
+  RunOptions options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view option = argv[i];
+    if (option == "--skip-accuracy") {
+      options.skip_accuracy = true;
+      continue;
+    }
+    if (i + 1 == argc)
+      throw InputError(std::string(option), "a known option and its value; " + std::string(kUsage), "no value");
+    const std::string_view value = argv[++i];
+    if (option == "--model") {
+      options.model = value;
+    } else if (option == "--features") {
+      options.features = value;
+    } else if (option == "--out") {
+      options.out = value;
+    } else if (option == "--warmup") {
+      options.warmup = parse_count(option, value, 0, 10'000);
+    } else if (option == "--runs") {
+      options.runs = parse_count(option, value, 1, 1'000'000);
+    } else if (option == "--speed-frames") {
+      options.speed_frames = parse_count(option, value, 1, 1'000'000);
+    } else if (option == "--threads") {
+      options.threads = static_cast<int32_t>(parse_count(option, value, 1, 256));
+    } else {
+      throw InputError(std::string(option), "a known option; " + std::string(kUsage), "an unknown one");
+    }
+  }
+  if (options.model.empty() || options.features.empty() || options.out.empty()) {
+    throw InputError("options", kUsage, "no --model, --features or --out");
+  }
+  return options;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    voxpress::harness::run_engine(*voxpress_executorch_engine(), parse_options(argc, argv));
+    return 0;
+  } catch (const InputError& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return kInputExitCode;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "voxpress_pte_runner: %s\n", error.what());
+    return 1;
+  }
+}

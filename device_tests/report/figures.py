@@ -1,0 +1,196 @@
+"""The figures of a report: every number it shows, computed from the raw records, and what limits its worth."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from calibration.threshold import DecisionFlips
+from device_tests.records import Embedding, Environment, Lowering, ModelFormat, ModelRun, Protocol
+from pipeline.errors import InputError
+from pipeline.scoring.score import Evaluation
+
+# Below these a median says little; they make notes, not errors.
+FEW_RUNS, FEW_ROUNDS = 30, 3
+WIDE_SPREAD, WIDE_ROUNDS = 1.25, 1.10
+FEW_TARGETS = 200
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Parity(_Frozen):
+    """How near embeddings are to those of a reference, over all utterances."""
+
+    cosine_mean: float
+    cosine_min: float
+    worst_utterance: str = Field(description="the one of the lowest cosine")
+    max_relative_error: float = Field(description="largest of max|x - reference| / max|reference|")
+
+
+class Latency(_Frozen):
+    """Timed runs of one model; quantiles by nearest rank over all rounds."""
+
+    runs: int
+    p50_ns: int
+    p90_ns: int
+    p99_ns: int
+    round_medians_ns: tuple[int, ...]
+    ratio: float | None = Field(description="median over rounds of (median / median of the control); None: no control")
+    ratio_low: float | None = Field(description="lowest of the rounds")
+    ratio_high: float | None
+
+
+class Memory(_Frozen):
+    """Medians over rounds, but the highest peak. Growth is from just before the model was loaded."""
+
+    load_growth_bytes: int
+    run_growth_bytes: int
+    resident_bytes: int
+    peak_bytes: int
+
+
+class ModelFigures(_Frozen):
+    """One model file's line in every table."""
+
+    file: str
+    sha256: str
+    bits: str
+    format: ModelFormat
+    lowering: Lowering
+    is_control: bool
+    file_bytes: int
+    size_ratio: float | None = Field(description="to the fp32 twin of the same format; None: there is none")
+    device: Evaluation
+    artifact: Evaluation | None = Field(description="the same weights decoded and run in torch")
+    reference_parity: Parity
+    artifact_parity: Parity | None
+    flips: DecisionFlips = Field(description="against the fp32 reference, both at the reference's EER threshold")
+    latency: Latency
+    load_ns: int = Field(description="median over rounds")
+    first_ns: int = Field(description="median over rounds")
+    memory: Memory
+    runtime: str
+    kernels: tuple[str, ...]
+    delegates: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Report(_Frozen):
+    """Everything a report says (`report.json`)."""
+
+    schema_version: Literal[1] = 1
+    title: str
+    created_at: datetime
+    device: str
+    started_at: datetime
+    environment: Environment
+    protocol: Protocol
+    reference: Evaluation
+    models: tuple[ModelFigures, ...]
+    notes: tuple[str, ...]
+
+
+def parity(embeddings: Mapping[str, Embedding], reference: Mapping[str, Embedding], *, name: str) -> Parity:
+    """Cosine and relative error of embeddings [E] to those of a reference, utterance by utterance.
+
+    Raises InputError, beginning with `name`, if the utterances or the lengths differ or a reference is all zero.
+    """
+    strangers = sorted(set(embeddings) ^ set(reference))
+    if strangers or not reference:
+        found = f"{strangers[0]!r} in only one of them" if strangers else "none"
+        raise InputError(name, expected=f"the {len(reference)} utterances of its reference", found=found)
+    cosines: dict[str, float] = {}
+    worst_error = 0.0
+    for utterance, expected in sorted(reference.items()):
+        a, b = np.asarray(embeddings[utterance], np.float64), np.asarray(expected, np.float64)
+        if a.shape != b.shape or a.ndim != 1:
+            raise InputError(name, expected=f"an embedding {b.shape} of {utterance!r}", found=f"{a.shape}")
+        scale = float(np.linalg.norm(a) * np.linalg.norm(b))
+        if not (math.isfinite(scale) and scale > 0):
+            raise InputError(
+                name, expected=f"finite embeddings of {utterance!r} that are not zero", found=f"|a||b| = {scale}"
+            )
+        cosines[utterance] = min(1.0, max(-1.0, float(a @ b) / scale))
+        worst_error = max(worst_error, float(np.abs(a - b).max() / np.abs(b).max()))
+    worst = min(cosines, key=lambda utterance: cosines[utterance])
+    return Parity(
+        cosine_mean=statistics.fmean(cosines.values()),
+        cosine_min=cosines[worst],
+        worst_utterance=worst,
+        max_relative_error=worst_error,
+    )
+
+
+def latency(model: ModelRun, control: ModelRun | None) -> Latency:
+    """Quantiles of a model's timings, and their ratio to the control's, round by round."""
+    medians = _round_medians(model)
+    ratios = [own / other for own, other in zip(medians, _round_medians(control), strict=True)] if control else []
+    return Latency(
+        runs=len(model.latency_ns),
+        p50_ns=quantile(model.latency_ns, 0.50),
+        p90_ns=quantile(model.latency_ns, 0.90),
+        p99_ns=quantile(model.latency_ns, 0.99),
+        round_medians_ns=medians,
+        ratio=statistics.median(ratios) if ratios else None,
+        ratio_low=min(ratios, default=None),
+        ratio_high=max(ratios, default=None),
+    )
+
+
+def memory(model: ModelRun) -> Memory:
+    """Resident and peak memory over the rounds for speed, which hold one utterance and no embeddings."""
+    rounds = model.rounds
+    return Memory(
+        load_growth_bytes=_median(r.resident_after_load_bytes - r.resident_before_bytes for r in rounds),
+        run_growth_bytes=_median(r.resident_after_run_bytes - r.resident_before_bytes for r in rounds),
+        resident_bytes=_median(r.resident_after_run_bytes for r in rounds),
+        peak_bytes=max(r.peak_bytes for r in rounds),
+    )
+
+
+def size_twin(model: ModelRun, models: Sequence[ModelRun]) -> ModelRun | None:
+    """The fp32 file that a size is compared with: the control of the format, else its one fp32 file."""
+    same = [other for other in models if other.format == model.format]
+    twins = [other for other in same if other.is_control] or [other for other in same if other.bits == "fp32"]
+    return twins[0] if twins else None
+
+
+def model_notes(model: ModelRun, figures: Latency, *, has_artifact: bool) -> tuple[str, ...]:
+    """What limits the worth of a model's figures; empty if nothing does."""
+    notes = []
+    if figures.runs < FEW_RUNS or len(model.rounds) < FEW_ROUNDS:
+        notes.append(f"few timings: {figures.runs} runs in {len(model.rounds)} rounds")
+    if figures.p90_ns > WIDE_SPREAD * figures.p50_ns:
+        notes.append(f"timings spread widely: p90 is {figures.p90_ns / figures.p50_ns:.2f} times p50")
+    lowest, highest = min(figures.round_medians_ns), max(figures.round_medians_ns)
+    if highest > WIDE_ROUNDS * lowest:
+        notes.append(f"rounds disagree: the slowest median is {highest / lowest:.2f} times the fastest")
+    if figures.ratio is None:
+        notes.append(f"control missing: no fp32 control of format .{model.format} ran, so there is no latency ratio")
+    if model.lowering == "voxpress" and not model.kernels:
+        notes.append("no VoxPress kernel ran, though the file is made of VoxPress ops")
+    if not has_artifact:
+        notes.append(f"no embeddings of the decoded artifact {model.bits!r} to compare with")
+    return tuple(notes)
+
+
+def quantile(samples: Sequence[int], share: float) -> int:
+    """The smallest sample that at least `share` of all samples do not exceed (nearest rank)."""
+    ordered = sorted(samples)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _round_medians(model: ModelRun) -> tuple[int, ...]:
+    return tuple(quantile(record.latency_ns, 0.5) for record in model.rounds)
+
+
+def _median(values: Iterable[int]) -> int:
+    return round(statistics.median(values))

@@ -1,0 +1,120 @@
+"""Artifacts to model files: emit, check against the reference network, and only then write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from exporters.manifest import Lowering
+from exporters.pte.emit import emit_pte
+from exporters.tflite.emit import emit_tflite
+from exporters.verify import verify_model
+from pipeline.artifact.store import LoadedArtifact, read_artifact
+from pipeline.errors import InputError
+from pipeline.files import first_problem, sha256_file, write_atomically
+from pipeline.progress import Progress
+
+EXPORT_LIST = "exports.json"
+
+Format = Literal["pte", "tflite"]
+FORMATS: tuple[Format, ...] = ("pte", "tflite")
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """One model file to be written.
+
+    lowering: "voxpress" keeps codes and palettes and needs our ops; "stock" dequantizes and runs anywhere.
+    """
+
+    artifact: LoadedArtifact
+    label: str  # the width as tables show it: "4bit", "fp32"
+    format: Format
+    lowering: Lowering
+
+    @property
+    def file_name(self) -> str:
+        """<net>-<width>.<format>, with `-fallback` where a palettized network is written with stock ops."""
+        quantized = any(node.bits < 32 for node in self.artifact.header.layers)
+        fallback = "-fallback" if self.lowering == "stock" and quantized else ""
+        return f"{self.artifact.header.name}{fallback}.{self.format}"
+
+
+class ExportedFile(BaseModel):
+    """A model file that was written, and how far it was from the reference network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    label: str
+    format: Format
+    lowering: Lowering
+    bytes: int
+    sha256: str
+    max_seconds: float
+    max_relative_error: float  # to decode(artifact), over the frame counts that were checked
+
+
+def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float) -> ExportedFile:
+    """Write one model file into `folder`.
+
+    Raises VerificationError, and writes nothing, if the runtime's embeddings differ from the reference network's.
+    """
+    if request.format == "pte":
+        data = emit_pte(request.artifact, lowering=request.lowering, max_seconds=max_seconds)
+    else:
+        data = emit_tflite(request.artifact, lowering=request.lowering)
+    error = verify_model(data, request.format, request.artifact, max_seconds=max_seconds, name=request.file_name)
+    path = folder / request.file_name
+    write_atomically(path, data)
+    return ExportedFile(
+        file=request.file_name,
+        label=request.label,
+        format=request.format,
+        lowering=request.lowering,
+        bytes=len(data),
+        sha256=sha256_file(path),
+        max_seconds=max_seconds,
+        max_relative_error=error,
+    )
+
+
+def export_files(
+    artifact_folder: Path, *, file_format: str, fallback: bool, max_seconds: float, out: Path, progress: Progress
+) -> list[ExportedFile]:
+    """Write an artifact in `file_format` ("pte", "tflite" or "both") into `out`."""
+    if file_format not in ("pte", "tflite", "both"):
+        raise InputError("--format", expected="pte, tflite or both", found=file_format)
+    artifact = read_artifact(artifact_folder)
+    formats: tuple[Format, ...] = tuple(f for f in FORMATS if file_format in (f, "both"))
+    label = artifact.header.name.rpartition("-")[2]
+    written = []
+    with progress.task("export", len(formats)) as task:
+        for one in formats:
+            request = ExportRequest(artifact, label, one, "stock" if fallback else "voxpress")
+            written.append(export_artifact(request, out, max_seconds=max_seconds))
+            task.advance()
+    return written
+
+
+def write_export_list(folder: Path, files: Sequence[ExportedFile]) -> None:
+    """Write what was exported as `exports.json`."""
+    write_atomically(folder / EXPORT_LIST, _LIST.dump_json(list(files), indent=1) + b"\n")
+
+
+def read_export_list(folder: Path) -> list[ExportedFile]:
+    """What `write_export_list` wrote. Raises InputError naming the file if it is missing or malformed."""
+    path = folder / EXPORT_LIST
+    try:
+        return _LIST.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(path, expected="a list of exported files", found="no such file") from None
+    except ValidationError as error:
+        raise InputError(path, expected="a list of exported files", found=first_problem(error)) from None
+
+
+_LIST = TypeAdapter(list[ExportedFile])

@@ -1,0 +1,23 @@
+#include "base/status.h"
+
+namespace voxpress {
+
+const char* status_text(Status status) {
+  switch (status) {
+    case Status::kOk:
+      return "ok";
+    case Status::kBadBits:
+      return "bits is not 1..8 or 32";
+    case Status::kBadShape:
+      return "a dimension is out of range or the sizes do not fit together";
+    case Status::kBadBufferSize:
+      return "a buffer has the wrong number of bytes";
+    case Status::kNullPointer:
+      return "a buffer is missing";
+    case Status::kBadVersion:
+      return "unknown op version";
+  }
+  return "unknown status";
+}
+
+}  // namespace voxpress

@@ -1,0 +1,57 @@
+// The kernels for C callers and ctypes: flat functions over the same structs, nothing else.
+#include <cstddef>
+#include <cstdint>
+
+#include "base/status.h"
+#include "base/usage.h"
+#include "bitpack/unpack.h"
+#include "conv/conv2d.h"
+#include "pool/stats_pool.h"
+
+#define VOXPRESS_EXPORT extern "C" __attribute__((visibility("default")))
+
+using voxpress::Conv2dShape;
+using voxpress::Conv2dTensors;
+using voxpress::Conv2dWeights;
+using voxpress::StatsPoolShape;
+
+// One conv2d call. Field order is part of the surface: all int64 fields first, so that there is no padding inside.
+struct VoxpressConv2d {
+  Conv2dShape shape;
+  Conv2dWeights weights;
+  Conv2dTensors tensors;
+  void* scratch;
+  size_t scratch_bytes;
+};
+
+VOXPRESS_EXPORT int32_t voxpress_unpack(const void* packed, size_t packed_bytes, int32_t bits, int64_t first,
+                                        int64_t count, uint8_t* out) {
+  return static_cast<int32_t>(voxpress::unpack_codes(packed, packed_bytes, bits, first, count, out));
+}
+
+VOXPRESS_EXPORT int32_t voxpress_conv2d_check(const VoxpressConv2d* call) {
+  return static_cast<int32_t>(voxpress::conv2d_check(call->shape, call->weights));
+}
+
+VOXPRESS_EXPORT size_t voxpress_conv2d_scratch_bytes(const VoxpressConv2d* call) {
+  return voxpress::conv2d_scratch_bytes(call->shape);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_conv2d_run(const VoxpressConv2d* call) {
+  return static_cast<int32_t>(
+      voxpress::conv2d_run(call->shape, call->weights, call->tensors, call->scratch, call->scratch_bytes));
+}
+
+VOXPRESS_EXPORT int32_t voxpress_stats_pool_run(const StatsPoolShape* shape, const float* input, float* output) {
+  return static_cast<int32_t>(voxpress::stats_pool_run(*shape, input, output));
+}
+
+VOXPRESS_EXPORT const char* voxpress_conv2d_kernel_name() { return voxpress::conv2d_kernel_name(); }
+
+VOXPRESS_EXPORT const char* voxpress_stats_pool_kernel_name() { return voxpress::stats_pool_kernel_name(); }
+
+VOXPRESS_EXPORT const char* voxpress_status_text(int32_t status) {
+  return voxpress::status_text(static_cast<voxpress::Status>(status));
+}
+
+VOXPRESS_EXPORT size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }

@@ -1,0 +1,230 @@
+"""From an artifact to the bytes of an ExecuTorch file, with our ops or with stock ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import ExecutorchBackendConfig, to_edge, to_edge_transform_and_lower
+from torch import Tensor, nn
+from torch.nn import functional
+
+from exporters.pte.ops import CONV2D_VERSION, STATS_POOL_VERSION
+from pipeline.artifact.decode import STATS_POOL_EPSILON
+from pipeline.artifact.schema import INPUT_NAME, Conv2dNode
+from pipeline.artifact.store import LoadedArtifact, StoredLayer
+from pipeline.errors import InputError
+from pipeline.features.spec import FrontEndSpec
+
+Lowering = Literal["voxpress", "stock"]
+
+# Every constant starts on a cache line, so that kernels may read codes straight from the mapped file.
+_CONSTANT_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class FrameRange:
+    """The utterance lengths, in frames, that a file takes."""
+
+    minimum: int
+    maximum: int
+
+
+def frame_range(spec: FrontEndSpec, max_seconds: float) -> FrameRange:
+    """Frames of the shortest utterance the front-end takes and of one of `max_seconds`.
+
+    frames = 1 + floor((samples - window) / shift) with snipped edges, else floor((samples + shift / 2) / shift).
+    Raises InputError if `max_seconds` gives no more frames than the shortest utterance.
+    """
+    limits = FrameRange(_frames(spec, spec.min_seconds), _frames(spec, max_seconds))
+    if limits.maximum <= limits.minimum:
+        raise InputError("max_seconds", expected=f"more than {spec.min_seconds}", found=str(max_seconds))
+    return limits
+
+
+def emit_pte(artifact: LoadedArtifact, *, lowering: Lowering, max_seconds: float) -> bytes:
+    """The bytes of a .pte with the method `forward`: features [1, frames, mel] -> embedding [1, E].
+
+    `voxpress` keeps the packed codes and calls our ops; `stock` dequantizes to fp32 and calls XNNPACK and portable ops
+    only. Memory is planned for utterances of `max_seconds`; shorter ones run as they are, down to the front-end's
+    `min_seconds`. The file also answers the methods `min_frames`, `max_frames` and `voxpress_manifest` (JSON text).
+    Raises InputError if `max_seconds` is too small.
+    """
+    limits = frame_range(artifact.header.frontend, max_seconds)
+    network = PressedNetwork(artifact) if lowering == "voxpress" else StockNetwork(artifact)
+    example = torch.zeros(1, limits.maximum, artifact.header.frontend.num_mel_bins)
+    frames = torch.export.Dim("frames", min=limits.minimum, max=limits.maximum)
+    with torch.no_grad():
+        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=({1: frames},), strict=True)
+    answers = {
+        "min_frames": limits.minimum,
+        "max_frames": limits.maximum,
+        "voxpress_manifest": json.dumps(_manifest(artifact, lowering, limits), sort_keys=True),
+    }
+    if lowering == "voxpress":
+        edge = to_edge(exported, constant_methods=answers)
+    else:
+        edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], constant_methods=answers)
+    program = edge.to_executorch(ExecutorchBackendConfig(constant_tensor_alignment=_CONSTANT_ALIGNMENT))
+    return bytes(program.buffer)
+
+
+class PressedNetwork(nn.Module):
+    """An artifact's program in VoxPress ops on packed codes: features [1, frames, mel] -> embedding [1, E]."""
+
+    def __init__(self, artifact: LoadedArtifact) -> None:
+        super().__init__()
+        self.header = artifact.header
+        self.layers = nn.ModuleDict({_key(name): _PackedLayer(layer) for name, layer in artifact.layers.items()})
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[1, frames, mel] -> [1, E]."""
+        values = {INPUT_NAME: features.view(1, features.shape[1], features.shape[2], 1)}
+        for node in self.header.program:
+            x = values[node.input]
+            if isinstance(node, Conv2dNode):
+                residual = None if node.residual is None else values[node.residual]
+                values[node.name] = self.layers[_key(node.name)](x, residual)
+            else:
+                values[node.name] = torch.ops.voxpress.stats_pool(x, STATS_POOL_VERSION)
+        return values[self.header.program[-1].name].view(1, self.header.embedding_dim)
+
+
+class _PackedLayer(nn.Module):
+    codes: Tensor
+    palette: Tensor | None
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: StoredLayer) -> None:
+        super().__init__()
+        self.node = layer.node
+        codes = layer.dense_weight().reshape(-1).view(np.uint8) if layer.codes is None else layer.codes
+        self.register_buffer("codes", torch.from_numpy(codes.copy()))
+        self.register_buffer("palette", None if layer.palette is None else torch.from_numpy(layer.palette.copy()))
+        self.register_buffer("scale", torch.from_numpy(layer.scale.copy()))
+        self.register_buffer("bias", torch.from_numpy(layer.bias.copy()))
+
+    def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        node = self.node
+        y: Tensor = torch.ops.voxpress.conv2d(
+            x,
+            self.codes,
+            self.palette,
+            self.scale,
+            self.bias,
+            residual,
+            list(node.kernel),
+            list(node.stride),
+            list(node.padding),
+            node.groups,
+            node.bits,
+            node.relu,
+            CONV2D_VERSION,
+        )
+        return y
+
+
+class StockNetwork(nn.Module):
+    """An artifact's program in torch's own fp32 ops, as one would export it without VoxPress: [1, frames, mel] -> [1, E].
+
+    Scales are folded into the weights; activations are [1, C, frames, mel], which XNNPACK keeps channels-last inside.
+    """
+
+    def __init__(self, artifact: LoadedArtifact) -> None:
+        super().__init__()
+        self.header = artifact.header
+        pooled: set[str] = set()
+        layers: dict[str, nn.Module] = {}
+        for node in self.header.program:
+            if not isinstance(node, Conv2dNode) or node.input in pooled:
+                pooled.add(node.name)
+            if isinstance(node, Conv2dNode):
+                linear = node.input in pooled and node.kernel == (1, 1) and node.padding == (0, 0) and node.groups == 1
+                layers[_key(node.name)] = (_StockLinear if linear else _StockConvolution)(artifact.layers[node.name])
+        self.layers = nn.ModuleDict(layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[1, frames, mel] -> [1, E]."""
+        values = {INPUT_NAME: features.unsqueeze(1)}
+        for node in self.header.program:
+            x = values[node.input]
+            if isinstance(node, Conv2dNode):
+                y = self.layers[_key(node.name)](x)
+                if node.residual is not None:
+                    y = y + values[node.residual]
+                values[node.name] = y.relu() if node.relu else y
+            else:
+                values[node.name] = _stock_stats_pool(x)
+        return values[self.header.program[-1].name].flatten(1)
+
+
+class _StockConvolution(nn.Module):
+    def __init__(self, layer: StoredLayer) -> None:
+        super().__init__()
+        node = layer.node
+        self.convolution = nn.Conv2d(
+            node.in_channels, node.out_channels, node.kernel, node.stride, node.padding, groups=node.groups
+        )
+        self.convolution.weight = nn.Parameter(_folded_weight(layer).permute(0, 3, 1, 2).contiguous(), False)
+        self.convolution.bias = nn.Parameter(torch.from_numpy(layer.bias.copy()), False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.convolution(x)
+        return y
+
+
+class _StockLinear(nn.Module):
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: StoredLayer) -> None:
+        super().__init__()
+        self.register_buffer("weight", _folded_weight(layer).flatten(1))
+        self.register_buffer("bias", torch.from_numpy(layer.bias.copy()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x.flatten(1), self.weight, self.bias)[:, :, None, None]
+
+
+def _stock_stats_pool(x: Tensor) -> Tensor:
+    """[1, C, frames, mel] -> [1, 2 * mel * C, 1, 1], in the mel-major order of the program's stats_pool."""
+    statistics = torch.stack([x.mean(dim=2), (x.var(dim=2, unbiased=True) + STATS_POOL_EPSILON).sqrt()], dim=1)
+    return statistics.transpose(2, 3).flatten(1)[:, :, None, None]
+
+
+def _folded_weight(layer: StoredLayer) -> Tensor:
+    return torch.from_numpy(layer.dense_weight() * layer.scale[:, None, None, None])
+
+
+def _manifest(artifact: LoadedArtifact, lowering: Lowering, limits: FrameRange) -> dict[str, Any]:
+    header = artifact.header
+    stock = lowering == "stock"
+    return {
+        "artifact": header.name,
+        "architecture": header.architecture,
+        "bits": {node.name: 32 if stock else node.bits for node in header.layers},
+        "embedding_dim": header.embedding_dim,
+        "frontend_sha256": hashlib.sha256(header.frontend.model_dump_json().encode()).hexdigest(),
+        "lowering": lowering,
+        "max_frames": limits.maximum,
+        "min_frames": limits.minimum,
+        "ops": {} if stock else {"voxpress::conv2d": CONV2D_VERSION, "voxpress::stats_pool": STATS_POOL_VERSION},
+        "source_sha256": header.source_sha256,
+    }
+
+
+def _frames(spec: FrontEndSpec, seconds: float) -> int:
+    samples = round(seconds * spec.sample_rate_hz)
+    window = round(spec.frame_length_ms * spec.sample_rate_hz / 1000)
+    shift = round(spec.frame_shift_ms * spec.sample_rate_hz / 1000)
+    return max(0, 1 + (samples - window) // shift) if spec.snip_edges else (samples + shift // 2) // shift
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # torch does not take dots in a module's name

@@ -1,0 +1,17 @@
+// Boxed ExecuTorch kernels around the VoxPress core.
+#pragma once
+
+#include <executorch/runtime/core/evalue.h>
+#include <executorch/runtime/core/span.h>
+#include <executorch/runtime/kernel/kernel_runtime_context.h>
+
+namespace voxpress::pte {
+
+using Stack = ::executorch::runtime::Span<::executorch::runtime::EValue*>;
+
+// voxpress::conv2d.out and voxpress::stats_pool.out; the order of arguments is that of the schemas in ops.py. Whatever
+// is wrong with the arguments is recorded in the context; nothing aborts.
+void conv2d_out(::executorch::runtime::KernelRuntimeContext& context, Stack stack);
+void stats_pool_out(::executorch::runtime::KernelRuntimeContext& context, Stack stack);
+
+}  // namespace voxpress::pte

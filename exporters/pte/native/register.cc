@@ -1,0 +1,36 @@
+#include "register.h"
+
+#include <executorch/runtime/kernel/operator_registry.h>
+
+#include <cstring>
+
+#include "adapters.h"
+#include "base/usage.h"
+
+namespace {
+
+// The runtime aborts when a name is registered twice, so ask first: another library may carry these ops too.
+bool is_registered(const char* name) {
+  for (const auto& kernel : ::executorch::runtime::get_registered_kernels()) {
+    if (std::strcmp(kernel.name_, name) == 0) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+int voxpress_register_ops(void) {
+  using ::executorch::runtime::Kernel;
+  const Kernel kernels[] = {
+      Kernel("voxpress::conv2d.out", voxpress::pte::conv2d_out),
+      Kernel("voxpress::stats_pool.out", voxpress::pte::stats_pool_out),
+  };
+  int registered = 0;
+  for (const Kernel& kernel : kernels) {
+    if (is_registered(kernel.name_)) continue;
+    if (::executorch::runtime::register_kernel(kernel) == ::executorch::runtime::Error::Ok) ++registered;
+  }
+  return registered;
+}
+
+size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }

@@ -1,0 +1,85 @@
+"""Runs a .pte in this process, on ExecuTorch's Python runtime, to check what was just written."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from exporters.native import native_path
+from pipeline.errors import InputError
+
+Floats = npt.NDArray[np.float32]
+
+
+class PteRunner:
+    """A loaded .pte: features [frames, mel] -> embedding [E], one utterance at a time.
+
+    Raises InputError naming the file if it cannot be loaded, MissingToolError if our op library is not built.
+    """
+
+    def __init__(self, model: Path | bytes) -> None:
+        self.name = str(model) if isinstance(model, Path) else "model in memory"
+        try:
+            data = model.read_bytes() if isinstance(model, Path) else model
+        except OSError as error:
+            raise InputError(self.name, expected="an ExecuTorch file", found=error.strerror or str(error)) from error
+        try:
+            self._program = _runtime().load_program(data)
+            self._forward = self._program.load_method("forward")
+            sizes = self._forward.metadata.input_tensor_meta(0).sizes()
+        except (RuntimeError, KeyError, IndexError) as error:
+            raise InputError(self.name, expected="a whole ExecuTorch file", found=str(error)) from error
+        if len(sizes) != 3 or sizes[0] != 1:
+            raise InputError(self.name, expected="an input [1, frames, mel]", found=str(list(sizes)))
+        self.mel_bins = int(sizes[2])
+        # A program exported elsewhere does not say its limits; its input's planned size is one.
+        self.max_frames = int(self._answer("max_frames", sizes[1]))
+        self.min_frames = int(self._answer("min_frames", 1))
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        """What the file says about itself, or None if VoxPress did not write it."""
+        text = self._answer("voxpress_manifest", None)
+        return None if text is None else dict(json.loads(text))
+
+    def embed(self, features: Floats) -> Floats:
+        """Embedding float32 [E] of features float32 [frames, mel].
+
+        Raises InputError if the model does not take features of this shape, or fails on them.
+        """
+        expected = f"[{self.min_frames}..{self.max_frames}, {self.mel_bins}]"
+        fits = features.ndim == 2 and features.shape[1] == self.mel_bins
+        if not fits or not self.min_frames <= features.shape[0] <= self.max_frames:
+            raise InputError(f"{self.name}: features", expected=expected, found=str(list(features.shape)))
+        utterance = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))[None]
+        try:
+            (embedding,) = self._forward.execute([utterance])
+        except RuntimeError as error:
+            raise InputError(self.name, expected=f"a model that runs {expected}", found=str(error)) from error
+        return np.array(embedding.numpy().reshape(-1), dtype=np.float32)
+
+    def _answer(self, method: str, missing: Any) -> Any:
+        if method not in self._program.method_names:
+            return missing
+        try:
+            (value,) = self._program.load_method(method).execute([])
+        except (RuntimeError, ValueError) as error:
+            raise InputError(self.name, expected=f"an answer from its method {method}", found=str(error)) from error
+        return value
+
+
+@functools.cache
+def _runtime() -> Any:
+    # Before the runtime is asked for a program: the library's ops go into the one registry of libexecutorch.so, which
+    # both sides must see as the same library.
+    ctypes.CDLL(str(native_path("pte_ops")), mode=ctypes.RTLD_GLOBAL)
+    from executorch.runtime import Runtime
+
+    return Runtime.get()

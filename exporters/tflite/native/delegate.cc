@@ -1,0 +1,111 @@
+// The external delegate: claims the custom nodes by name and hands each to a kernel of its own.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+
+#include "abi.h"
+#include "base/usage.h"
+#include "kernel.h"
+
+#define VOXPRESS_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace voxpress::tflite {
+namespace {
+
+// Nodes and registrations lie in one array of pairs. If their distances are not those of the layouts in abi.h, the
+// runtime is one we do not know, and nothing in its structs may be believed.
+constexpr ptrdiff_t kPairStride = sizeof(Node) + sizeof(Registration);
+static_assert(kPairStride == 168);
+
+class LayoutCheck {
+ public:
+  bool ok(int32_t index, const Node* node, const Registration* registration) {
+    const auto node_at = reinterpret_cast<intptr_t>(node);
+    if (reinterpret_cast<intptr_t>(registration) - node_at != static_cast<ptrdiff_t>(sizeof(Node))) return false;
+    const intptr_t first_at = node_at - index * kPairStride;
+    if (first_at_ == 0) first_at_ = first_at;
+    return first_at == first_at_;
+  }
+
+ private:
+  intptr_t first_at_ = 0;
+};
+
+bool is_ours(const Registration& registration) {
+  return registration.custom_name != nullptr && (std::strcmp(registration.custom_name, kConv2dName) == 0 ||
+                                                 std::strcmp(registration.custom_name, kStatsPoolName) == 0);
+}
+
+// The indices of our nodes, copied: the runtime's own plan changes while nodes are replaced. Null on an error,
+// reported.
+int32_t* claimed_nodes(Context* context, int32_t* count) {
+  IntArray* plan = nullptr;
+  *count = 0;
+  if (context->get_execution_plan(context, &plan) != kTfOk || plan == nullptr || plan->size < 0) {
+    context->report_error(context, "voxpress: the runtime gave no execution plan");
+    return nullptr;
+  }
+  auto* nodes = new (std::nothrow) int32_t[static_cast<size_t>(plan->size) + 1];
+  if (nodes == nullptr) {
+    context->report_error(context, "voxpress: no memory for the list of nodes");
+    return nullptr;
+  }
+  LayoutCheck layout;
+  for (int32_t j = 0; j < plan->size; ++j) {
+    const int32_t index = plan->data[j];
+    Node* node = nullptr;
+    Registration* registration = nullptr;
+    if (context->get_node_and_registration(context, index, &node, &registration) != kTfOk ||
+        !layout.ok(index, node, registration)) {
+      context->report_error(context, "voxpress: this runtime's structs are laid out in a way this build does not know");
+      delete[] nodes;
+      return nullptr;
+    }
+    if (is_ours(*registration)) nodes[(*count)++] = index;
+  }
+  return nodes;
+}
+
+int32_t prepare(Context* context, Delegate* delegate) {
+  int32_t count = 0;
+  int32_t* nodes = claimed_nodes(context, &count);
+  if (nodes == nullptr) return kTfError;
+  int32_t status = kTfOk;
+  Scratch* scratch = Scratch::create();
+  if (scratch == nullptr) {
+    context->report_error(context, "voxpress: no memory for scratch");
+    status = kTfError;
+  }
+  building_scratch = scratch;
+  // One call per node: neighbours handed over together would be merged, and the tensors between them get no memory.
+  for (int32_t j = 0; j < count && status == kTfOk; ++j) {
+    const IntArray one = {1, {nodes[j]}};
+    status = context->replace_node_subsets(context, kernel_registration(), &one, delegate);
+  }
+  building_scratch = nullptr;
+  if (scratch != nullptr) scratch->release();
+  delete[] nodes;
+  return status;
+}
+
+}  // namespace
+}  // namespace voxpress::tflite
+
+VOXPRESS_EXPORT voxpress::tflite::Delegate* tflite_plugin_create_delegate(const char* const* /*keys*/,
+                                                                          const char* const* /*values*/, size_t count,
+                                                                          void (*report_error)(const char*)) {
+  if (count != 0) {
+    if (report_error != nullptr) report_error("voxpress: the delegate takes no options");
+    return nullptr;
+  }
+  auto* delegate = new (std::nothrow) voxpress::tflite::Delegate{};
+  if (delegate == nullptr) return nullptr;
+  delegate->prepare = voxpress::tflite::prepare;
+  delegate->flags = voxpress::tflite::kAllowDynamicTensors;
+  return delegate;
+}
+
+VOXPRESS_EXPORT void tflite_plugin_destroy_delegate(voxpress::tflite::Delegate* delegate) { delete delegate; }
+
+VOXPRESS_EXPORT size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }

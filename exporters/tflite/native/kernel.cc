@@ -1,0 +1,269 @@
+#include "kernel.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "conv/conv2d.h"
+#include "options.h"
+#include "pool/stats_pool.h"
+
+namespace voxpress::tflite {
+
+thread_local Scratch* building_scratch = nullptr;
+
+Scratch* Scratch::create() { return new (std::nothrow) Scratch; }
+
+void Scratch::release() {
+  if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+}
+
+bool Scratch::reserve(size_t bytes) {
+  if (bytes <= size_) return true;
+  constexpr std::align_val_t kAlignment{64};
+  void* larger = ::operator new(bytes, kAlignment, std::nothrow);
+  if (larger == nullptr) return false;
+  ::operator delete(data_, kAlignment);
+  data_ = larger;
+  size_ = bytes;
+  return true;
+}
+
+Scratch::~Scratch() { ::operator delete(data_, std::align_val_t{64}); }
+
+namespace {
+
+constexpr int kMaxInputs = 6;
+enum Conv2dInput { kX, kCodes, kPalette, kScale, kBias, kResidual };
+
+// A node as it was in the file. Tensors are kept by index: the runtime moves its tensor array.
+struct Kernel {
+  bool is_conv2d = false;
+  const char* problem = nullptr;  // found at creation, reported in prepare: creation itself cannot fail
+  int32_t inputs[kMaxInputs] = {-1, -1, -1, -1, -1, -1};
+  int32_t output = -1;
+  Conv2dShape conv2d;
+  StatsPoolShape stats_pool;
+  Scratch* scratch = nullptr;
+};
+
+const char* take_tensors(const Context& context, const Node& node, int expected_inputs, Kernel* kernel) {
+  if (node.inputs == nullptr || node.inputs->size != expected_inputs) return "wrong number of inputs";
+  if (node.outputs == nullptr || node.outputs->size != 1) return "wrong number of outputs";
+  const auto known = [&](int32_t index) { return index >= 0 && static_cast<size_t>(index) < context.tensors_size; };
+  for (int j = 0; j < expected_inputs; ++j) {
+    kernel->inputs[j] = node.inputs->data[j];
+    const bool may_be_absent = j == kPalette || j == kResidual;
+    if (!known(kernel->inputs[j]) && !(may_be_absent && kernel->inputs[j] == kOptionalTensor)) {
+      return "an input is missing";
+    }
+  }
+  kernel->output = node.outputs->data[0];
+  return known(kernel->output) ? nullptr : "the output is missing";
+}
+
+const char* parse_node(Context* context, const DelegateParams& params, Kernel* kernel) {
+  Node* node = nullptr;
+  Registration* registration = nullptr;
+  if (params.nodes_to_replace == nullptr || params.nodes_to_replace->size != 1 ||
+      context->get_node_and_registration(context, params.nodes_to_replace->data[0], &node, &registration) != kTfOk ||
+      registration->custom_name == nullptr) {
+    return "the runtime gave no single custom node";
+  }
+  kernel->is_conv2d = std::strcmp(registration->custom_name, kConv2dName) == 0;
+  const void* bytes = node->custom_initial_data;
+  const size_t size = node->custom_initial_data_size < 0 ? 0 : static_cast<size_t>(node->custom_initial_data_size);
+  if (const char* problem = kernel->is_conv2d ? parse_conv2d_options(bytes, size, &kernel->conv2d)
+                                              : parse_stats_pool_options(bytes, size)) {
+    return problem;
+  }
+  return take_tensors(*context, *node, kernel->is_conv2d ? kMaxInputs : 1, kernel);
+}
+
+const Tensor* tensor_or_null(const Context& context, int32_t index) {
+  return index == kOptionalTensor ? nullptr : &context.tensors[index];
+}
+
+bool is_float_rank_4(const Tensor& tensor) {
+  return tensor.type == kTfFloat32 && tensor.dims != nullptr && tensor.dims->size == 4;
+}
+
+bool same_dims(const IntArray& dims, const int64_t (&expected)[4]) {
+  for (int j = 0; j < 4; ++j) {
+    if (dims.data[j] != expected[j]) return false;
+  }
+  return true;
+}
+
+// True for a 1-D tensor of the given type whose bytes lie in the file.
+bool is_constant(const Tensor& tensor, int32_t type) {
+  return tensor.type == type && tensor.allocation_type == kTfMmapRo && tensor.data != nullptr &&
+         tensor.dims != nullptr && tensor.dims->size == 1;
+}
+
+Conv2dWeights weights_of(const Context& context, const Kernel& kernel) {
+  Conv2dWeights weights;
+  const auto take = [&](Conv2dInput input, const void** data, size_t* bytes) {
+    if (const Tensor* tensor = tensor_or_null(context, kernel.inputs[input])) {
+      *data = tensor->data;
+      *bytes = tensor->bytes;
+    }
+  };
+  take(kCodes, &weights.codes, &weights.codes_bytes);
+  take(kPalette, &weights.palette, &weights.palette_bytes);
+  take(kScale, &weights.scale, &weights.scale_bytes);
+  take(kBias, &weights.bias, &weights.bias_bytes);
+  return weights;
+}
+
+int32_t fail(Context* context, const Kernel& kernel, const char* problem) {
+  context->report_error(context, "%s: %s", kernel.is_conv2d ? kConv2dName : kStatsPoolName, problem);
+  return kTfError;
+}
+
+bool resize_output(Context* context, const Kernel& kernel, const int64_t (&dims)[4]) {
+  auto* size = static_cast<IntArray*>(std::malloc(sizeof(int32_t) * 5));  // the runtime takes it and calls free
+  if (size == nullptr) return false;
+  size->size = 4;
+  for (int j = 0; j < 4; ++j) size->data[j] = static_cast<int32_t>(dims[j]);
+  return context->resize_tensor(context, &context->tensors[kernel.output], size) == kTfOk;
+}
+
+bool fit_int32(const int64_t (&dims)[4]) {
+  for (const int64_t dim : dims) {
+    if (dim < 1 || dim > INT32_MAX) return false;
+  }
+  return true;
+}
+
+int32_t prepare_conv2d(Context* context, Kernel* kernel) {
+  const Tensor& x = context->tensors[kernel->inputs[kX]];
+  const Tensor& codes = context->tensors[kernel->inputs[kCodes]];
+  const Tensor* palette = tensor_or_null(*context, kernel->inputs[kPalette]);
+  const Tensor& scale = context->tensors[kernel->inputs[kScale]];
+  const Tensor& bias = context->tensors[kernel->inputs[kBias]];
+  if (!is_float_rank_4(x)) return fail(context, *kernel, "x is not float32 [N, frames, mel, C]");
+  if (!is_constant(codes, kTfUint8)) return fail(context, *kernel, "codes are not a constant uint8 vector");
+  if (palette != nullptr && !is_constant(*palette, kTfFloat32)) {
+    return fail(context, *kernel, "the palette is not a constant float32 vector");
+  }
+  if (!is_constant(scale, kTfFloat32) || !is_constant(bias, kTfFloat32)) {
+    return fail(context, *kernel, "scale and bias are not constant float32 vectors");
+  }
+  Conv2dShape& shape = kernel->conv2d;
+  shape.batch = x.dims->data[0];
+  shape.in_frames = x.dims->data[1];
+  shape.in_mel = x.dims->data[2];
+  shape.in_channels = x.dims->data[3];
+  shape.out_channels = scale.dims->data[0];
+  const Status status = conv2d_check(shape, weights_of(*context, *kernel));
+  if (status != Status::kOk) return fail(context, *kernel, status_text(status));
+  const int64_t dims[] = {shape.batch, conv2d_out_frames(shape), conv2d_out_mel(shape), shape.out_channels};
+  if (!fit_int32(dims)) return fail(context, *kernel, status_text(Status::kBadShape));
+  const Tensor* residual = tensor_or_null(*context, kernel->inputs[kResidual]);
+  if (residual != nullptr && !(is_float_rank_4(*residual) && same_dims(*residual->dims, dims))) {
+    return fail(context, *kernel, "the residual is not float32 of the output's shape");
+  }
+  if (context->tensors[kernel->output].type != kTfFloat32) return fail(context, *kernel, "the output is not float32");
+  if (!kernel->scratch->reserve(conv2d_scratch_bytes(shape))) return fail(context, *kernel, "no memory for scratch");
+  return resize_output(context, *kernel, dims) ? kTfOk : fail(context, *kernel, "the output cannot be resized");
+}
+
+int32_t prepare_stats_pool(Context* context, Kernel* kernel) {
+  const Tensor& x = context->tensors[kernel->inputs[kX]];
+  if (!is_float_rank_4(x)) return fail(context, *kernel, "x is not float32 [N, frames, mel, C]");
+  kernel->stats_pool = {x.dims->data[0], x.dims->data[1], x.dims->data[2], x.dims->data[3]};
+  const Status status = stats_pool_check(kernel->stats_pool);
+  if (status != Status::kOk) return fail(context, *kernel, status_text(status));
+  const int64_t dims[] = {kernel->stats_pool.batch, 1, 1, 2 * kernel->stats_pool.mel * kernel->stats_pool.channels};
+  if (!fit_int32(dims)) return fail(context, *kernel, status_text(Status::kBadShape));
+  if (context->tensors[kernel->output].type != kTfFloat32) return fail(context, *kernel, "the output is not float32");
+  return resize_output(context, *kernel, dims) ? kTfOk : fail(context, *kernel, "the output cannot be resized");
+}
+
+// Activations must have the size they had in prepare; a runtime that resized one without asking again is stopped here.
+bool has_bytes(const Tensor& tensor, int64_t elements) {
+  return tensor.data != nullptr && tensor.bytes == static_cast<size_t>(elements) * sizeof(float);
+}
+
+int32_t invoke_conv2d(Context* context, const Kernel& kernel) {
+  const Conv2dShape& shape = kernel.conv2d;
+  const Tensor& x = context->tensors[kernel.inputs[kX]];
+  const Tensor* residual = tensor_or_null(*context, kernel.inputs[kResidual]);
+  Tensor& output = context->tensors[kernel.output];
+  const int64_t out_elements = shape.batch * conv2d_out_frames(shape) * conv2d_out_mel(shape) * shape.out_channels;
+  if (!has_bytes(x, shape.batch * shape.in_frames * shape.in_mel * shape.in_channels) ||
+      !has_bytes(output, out_elements) || (residual != nullptr && !has_bytes(*residual, out_elements))) {
+    return fail(context, kernel, status_text(Status::kBadBufferSize));
+  }
+  Conv2dTensors tensors;
+  tensors.input = static_cast<const float*>(x.data);
+  tensors.residual = residual == nullptr ? nullptr : static_cast<const float*>(residual->data);
+  tensors.output = static_cast<float*>(output.data);
+  const Status status =
+      conv2d_run(shape, weights_of(*context, kernel), tensors, kernel.scratch->data(), kernel.scratch->size());
+  return status == Status::kOk ? kTfOk : fail(context, kernel, status_text(status));
+}
+
+int32_t invoke_stats_pool(Context* context, const Kernel& kernel) {
+  const StatsPoolShape& shape = kernel.stats_pool;
+  const Tensor& x = context->tensors[kernel.inputs[kX]];
+  Tensor& output = context->tensors[kernel.output];
+  if (!has_bytes(x, shape.batch * shape.frames * shape.mel * shape.channels) ||
+      !has_bytes(output, shape.batch * 2 * shape.mel * shape.channels)) {
+    return fail(context, kernel, status_text(Status::kBadBufferSize));
+  }
+  const Status status = stats_pool_run(shape, static_cast<const float*>(x.data), static_cast<float*>(output.data));
+  return status == Status::kOk ? kTfOk : fail(context, kernel, status_text(status));
+}
+
+void* init(Context* context, const char* buffer, size_t) {
+  auto* kernel = new (std::nothrow) Kernel;
+  if (kernel == nullptr) return nullptr;
+  kernel->problem = parse_node(context, *reinterpret_cast<const DelegateParams*>(buffer), kernel);
+  kernel->scratch = building_scratch;
+  if (kernel->scratch != nullptr) {
+    kernel->scratch->retain();
+  } else if (kernel->problem == nullptr) {
+    kernel->problem = "created outside of the delegate";
+  }
+  return kernel;
+}
+
+void release(Context*, void* buffer) {
+  auto* kernel = static_cast<Kernel*>(buffer);
+  if (kernel == nullptr) return;
+  if (kernel->scratch != nullptr) kernel->scratch->release();
+  delete kernel;
+}
+
+int32_t prepare(Context* context, Node* node) {
+  auto* kernel = static_cast<Kernel*>(node->user_data);
+  if (kernel == nullptr) {
+    context->report_error(context, "voxpress: no memory for a delegate kernel");
+    return kTfError;
+  }
+  if (kernel->problem != nullptr) return fail(context, *kernel, kernel->problem);
+  return kernel->is_conv2d ? prepare_conv2d(context, kernel) : prepare_stats_pool(context, kernel);
+}
+
+int32_t invoke(Context* context, Node* node) {
+  const auto& kernel = *static_cast<const Kernel*>(node->user_data);
+  return kernel.is_conv2d ? invoke_conv2d(context, kernel) : invoke_stats_pool(context, kernel);
+}
+
+}  // namespace
+
+Registration kernel_registration() {
+  Registration registration = {};
+  registration.init = init;
+  registration.free = release;
+  registration.prepare = prepare;
+  registration.invoke = invoke;
+  registration.custom_name = "VoxPressKernel";
+  registration.version = 1;
+  return registration;
+}
+
+}  // namespace voxpress::tflite

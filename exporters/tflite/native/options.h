@@ -1,0 +1,19 @@
+// Custom options of VoxPress's ops in a .tflite file: small packed little-endian structs with a magic and a version.
+//
+//   voxpress.conv2d      "VXC2", u16 version = 1, u8 bits, u8 relu, i32 kernel_frames, kernel_mel, stride_frames,
+//                        stride_mel, pad_frames, pad_mel, groups, reserved = 0                              (40 bytes)
+//   voxpress.stats_pool  "VXSP", u16 version = 1, u16 reserved = 0                                           (8 bytes)
+#pragma once
+
+#include <cstddef>
+
+#include "conv/conv2d.h"
+
+namespace voxpress::tflite {
+
+// Null if the bytes are whole and of a known version, else what is wrong with them, for the runtime's error message.
+// Fills the fields of `shape` that the options hold; sizes that do not fit together are left to conv2d_check.
+const char* parse_conv2d_options(const void* bytes, size_t size, Conv2dShape* shape);
+const char* parse_stats_pool_options(const void* bytes, size_t size);
+
+}  // namespace voxpress::tflite

@@ -1,0 +1,150 @@
+"""The command line. Each command parses its words and calls one function; heavy imports happen inside."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from pipeline.errors import VoxPressError
+
+app = typer.Typer(
+    name="voxpress",
+    help="Low-bit speaker verification for phones: a network in, small verified .pte and .tflite files out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+recipe_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+
+EXIT_INTERRUPTED = 130
+
+
+@app.command(epilog="Example: voxpress run librispeech-mini --corpus speech/train --out out/mini --until uniform")
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's TOML file, or the name of a built-in one.")],
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Folder <speaker>/**/*.wav|flac (VoxCeleb's too). Without it: embedded synthetic voices."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results. [default: out/<recipe name>]")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Last stage: corpus, pretrain, uniform, export, device-test or bundle.")
+    ] = None,
+) -> None:
+    """Run a recipe: pretrain, quantize, export, test on the device, bundle. Run again to go on where it was stopped."""
+    from pipeline.progress import Progress
+    from pipeline.recipe import load_recipe
+    from pipeline.stages.run import run_recipe
+
+    loaded = load_recipe(recipe)
+    run_recipe(
+        loaded,
+        corpus_folder=corpus,
+        out=out or Path("out") / loaded.name,
+        until=until,
+        progress=Progress(),
+    )
+
+
+@app.command(epilog="Example: voxpress evaluate out/demo/export/resnet10-c8-4bit.pte --audio speech/dev --trials t.txt")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Pre-trained model folder, artifact folder, .pte, .tflite or bundle.")],
+    audio: Annotated[Path, typer.Option(help="Folder that the trial list's paths are relative to.")],
+    trials: Annotated[Path, typer.Option(help="Trial list, lines `1 enrolment test` or `0 enrolment test`.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    only: Annotated[str | None, typer.Option(help="The one model file of a bundle to evaluate.")] = None,
+    crop_seconds: Annotated[float, typer.Option(help="Use only the first seconds of each utterance; 0: all.")] = 0.0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+) -> None:
+    """EER and minDCF of a model on a trial list."""
+    from device_tests.evaluate import evaluate as evaluate_model
+    from device_tests.evaluate import evaluation_json, evaluation_table
+    from pipeline.progress import Progress
+
+    results = evaluate_model(
+        model,
+        audio=audio,
+        trials_file=trials,
+        progress=Progress(),
+        only=only,
+        crop_seconds=crop_seconds,
+        threads=threads,
+    )
+    if json:
+        typer.echo(evaluation_json(results))
+    else:
+        _print(evaluation_table(results))
+
+
+@app.command(epilog="Example: voxpress export out/demo/uniform/4bit --format pte --fallback --out models")
+def export(
+    artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
+    file_format: Annotated[str, typer.Option("--format", help="pte, tflite or both.")] = "both",
+    fallback: Annotated[bool, typer.Option(help="Stock ops only, weights dequantized to fp32: runs anywhere.")] = False,
+    max_seconds: Annotated[float, typer.Option(help="Longest utterance; memory of a .pte is planned for it.")] = 10.0,
+    out: Annotated[Path, typer.Option(help="Folder of the model files.")] = Path(),
+) -> None:
+    """Write an artifact as .pte and .tflite, each checked against the reference network before it is kept."""
+    from exporters.export import export_files
+    from pipeline.progress import Progress
+
+    for exported in export_files(
+        artifact, file_format=file_format, fallback=fallback, max_seconds=max_seconds, out=out, progress=Progress()
+    ):
+        typer.echo(
+            f"{out / exported.file}  {exported.bytes} bytes  max relative error {exported.max_relative_error:.2g}"
+        )
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """Names of the built-in recipes."""
+    from pipeline.recipe import builtin_recipes
+
+    for name in builtin_recipes():
+        typer.echo(name)
+
+
+@recipe_app.command("show", epilog="Example: voxpress recipe show demo")
+def recipe_show(recipe: Annotated[str, typer.Argument(help="A recipe's TOML file, or a built-in name.")]) -> None:
+    """A recipe as JSON with every default filled in."""
+    from pipeline.recipe import load_recipe
+
+    typer.echo(load_recipe(recipe).model_dump_json(indent=2))
+
+
+@app.command(epilog="Example: voxpress report out/demo/device-test")
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a device test, with its report.json.")]) -> None:
+    """The table of a device test: bytes, ratio, EER, cosine and latency of every model file."""
+    from device_tests.report.build import read_report, report_table
+
+    _print(report_table(read_report(folder)))
+
+
+def main() -> NoReturn:
+    """Entry point: user errors are one line and exit code 2, an interruption is 130."""
+    # TensorFlow's and XLA's start-up chatter is not ours to show.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        app()
+    except VoxPressError as error:
+        typer.echo(f"voxpress: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("voxpress: interrupted; run the same command again to go on", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)
+
+
+def _print(table: object) -> None:
+    from rich.console import Console
+
+    console = Console()
+    # In a pipe there is no terminal width to respect.
+    Console(width=None if console.is_terminal else 140).print(table)

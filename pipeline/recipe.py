@@ -1,0 +1,147 @@
+"""Recipes: one TOML file that says everything about a run, from the corpus to the bundle."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.errors import InputError
+from pipeline.features.spec import FrontEndSpec
+from pipeline.files import first_problem
+from pipeline.models.spec import ModelSpec
+from pipeline.training.settings import TrainingSettings
+
+Width = Annotated[int, Field(ge=1, le=8)]
+STAGES = ("corpus", "pretrain", "uniform", "export", "device-test", "bundle")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SyntheticSettings(_Section):
+    """The embedded corpus of synthetic voices, made when no corpus is given."""
+
+    speakers: Annotated[int, Field(ge=4, le=10000)] = 48
+    sessions: Annotated[int, Field(ge=1, le=100)] = 3
+    utterances_per_session: Annotated[int, Field(ge=1, le=1000)] = 3
+
+
+class CorpusSettings(_Section):
+    """How a corpus is divided into training speakers and held-out speakers with trials."""
+
+    heldout_share: Annotated[float, Field(gt=0, lt=1)] = 0.25  # of the speakers, chosen by a hash of their names
+    segment_seconds: Annotated[float, Field(ge=0)] = 0.0  # cut held-out utterances into such segments; 0: leave whole
+    max_trials: Annotated[int, Field(ge=2)] = 20000  # at most so many trials, all targets first
+    cache: Literal["memory", "none"] = "memory"  # keep features of the training utterances in memory, or read on demand
+    synthetic: SyntheticSettings = SyntheticSettings()
+
+
+class UniformSettings(_Section):
+    """One palette of 2^bits values per layer, the same width everywhere; one artifact per width."""
+
+    bits: Annotated[tuple[Width, ...], Field(min_length=1)] = (8, 4, 2)
+    keep_fp32: tuple[str, ...] = ()  # names of layers that are left unquantized
+    palette_every: Annotated[int, Field(ge=1)] = 10  # steps between two moves of the palettes after the weights
+    finetune: TrainingSettings = TrainingSettings(steps=0)  # no steps: post-training quantization
+
+
+class ExportSettings(_Section):
+    """Which files are written for the runtimes."""
+
+    formats: Annotated[tuple[Literal["pte", "tflite"], ...], Field(min_length=1)] = ("pte", "tflite")
+    max_seconds: Annotated[float, Field(ge=0.3, le=600)] = 10.0  # longest utterance; .pte plans its memory for it
+    fallback: tuple[Width, ...] = ()  # widths that are also written with stock ops only
+
+
+class DeviceTestSettings(_Section):
+    """How the exported files are run on a device."""
+
+    device: Literal["host"] = "host"
+    warmup: Annotated[int, Field(ge=0)] = 2
+    runs: Annotated[int, Field(ge=1)] = 5  # timed runs of each model in each round
+    rounds: Annotated[int, Field(ge=1)] = 3  # rounds over all models, so that ratios come from the same time
+    threads: Annotated[int, Field(ge=1)] = 1
+    speed_frames: Annotated[int, Field(ge=28)] = 200
+    crop_seconds: Annotated[float, Field(ge=0)] = 0.0  # use only the first seconds of every utterance; 0: all of it
+
+
+class BundleSettings(_Section):
+    """What is shipped."""
+
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.1.0"
+    licence: str = "unspecified"
+    zip: bool = True
+
+
+class Recipe(_Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    corpus: CorpusSettings = CorpusSettings()
+    frontend: FrontEndSpec = FrontEndSpec()
+    model: ModelSpec = ModelSpec()
+    pretrain: TrainingSettings
+    uniform: UniformSettings = UniformSettings()
+    export: ExportSettings = ExportSettings()
+    device_test: DeviceTestSettings = DeviceTestSettings()
+    bundle: BundleSettings = BundleSettings()
+
+
+def builtin_recipes() -> list[str]:
+    """Names of the recipes that come with VoxPress."""
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in _builtin_folder().iterdir() if entry.name.endswith(".toml")
+    )
+
+
+def load_recipe(recipe: str) -> Recipe:
+    """The recipe at a path, or a built-in one by its name.
+
+    Raises InputError naming the file for a missing file, broken TOML, an unknown key (with the nearest known one) or a
+    value out of range.
+    """
+    path = Path(recipe)
+    if path.is_file() or path.suffix == ".toml":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(path, expected="a recipe", found="no such file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(path, expected="a recipe", found=str(error)) from None
+    elif recipe in builtin_recipes():
+        path = Path(f"{recipe}.toml")
+        text = (_builtin_folder() / f"{recipe}.toml").read_text(encoding="utf-8")
+    else:
+        raise InputError(recipe, expected=f"a .toml file or one of {', '.join(builtin_recipes())}", found="neither")
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(path, expected="TOML", found=str(error)) from None
+    _refuse_unknown_keys(path, content, Recipe, "")
+    try:
+        return Recipe.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise InputError(path, expected="a recipe", found=first_problem(error)) from None
+
+
+def _builtin_folder() -> Any:
+    return resources.files("pipeline") / "recipes"
+
+
+def _refuse_unknown_keys(path: Path, content: dict[str, Any], model: type[BaseModel], prefix: str) -> None:
+    for key, value in content.items():
+        if key not in model.model_fields:
+            near = difflib.get_close_matches(key, model.model_fields, n=1)
+            known = f"{prefix}{near[0]}" if near else f"one of {', '.join(model.model_fields)}"
+            raise InputError(path, expected=f"known keys ({known}?)", found=f"unknown key {prefix}{key}")
+        kind = model.model_fields[key].annotation
+        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            _refuse_unknown_keys(path, value, kind, f"{prefix}{key}.")

@@ -1,0 +1,142 @@
+"""Embeddings and trials in, scores and error rates out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.corpus.trials import Trial
+from pipeline.errors import InputError
+from pipeline.scoring.metrics import (
+    DEFAULT_RESAMPLING,
+    VOXCELEB_COST,
+    DetectionCost,
+    Interval,
+    Resampling,
+    bootstrap_interval,
+    eer,
+    min_dcf,
+)
+
+
+class Evaluation(BaseModel):
+    """What a table shows of a system on a trial list; rates are 0..1, the interval is the EER's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    eer: float
+    eer_interval: Interval
+    interval_level: float
+    min_dcf: float
+    p_target: float
+    threshold: float
+    target_trials: int
+    nontarget_trials: int
+    utterances: int
+    speakers: int | None  # of the trials; None where they are not known
+
+
+def cosine_scores(embeddings: Mapping[str, NDArray[np.floating]], trials: Sequence[Trial]) -> NDArray[np.float64]:
+    """Cosine of the two embeddings of every trial, computed in float64: [trials], within [-1, 1].
+
+    embeddings: [E] each, by utterance. Raises InputError if there are no trials, if an utterance of a trial has no
+    embedding, or if an embedding is not one row of the common length, not finite or zero.
+    """
+    if not trials:
+        raise InputError("trials", expected="at least one trial", found="none")
+    names = sorted({name for trial in trials for name in (trial.enrolment, trial.test)})
+    for name in names:
+        if name not in embeddings:
+            raise InputError(name, expected=f"an embedding among {len(embeddings)}", found="none")
+    shape = np.shape(embeddings[names[0]])
+    for name in names:
+        found = np.shape(embeddings[name])
+        if len(found) != 1 or found != shape:
+            raise InputError(name, expected=f"an embedding [E] of the same length as {names[0]}'s", found=f"{found}")
+    stacked = np.stack([np.asarray(embeddings[name], dtype=np.float64) for name in names])
+    # Scaled by its largest value first, so that squaring neither overflows nor underflows.
+    largest = np.abs(stacked).max(axis=1, keepdims=True, initial=0.0)
+    for row in np.flatnonzero(~((largest > 0) & np.isfinite(largest))):
+        value = float(largest[row, 0])
+        kind = "all zero" if value == 0 else "NaN or infinite"
+        raise InputError(names[row], expected="a finite embedding that is not zero", found=f"values {kind}")
+    stacked /= largest
+    stacked /= np.linalg.norm(stacked, axis=1, keepdims=True)
+    row_of = {name: row for row, name in enumerate(names)}
+    enrolment = np.array([row_of[trial.enrolment] for trial in trials])
+    test = np.array([row_of[trial.test] for trial in trials])
+    cosines: NDArray[np.float64] = np.einsum("ij,ij->i", stacked[enrolment], stacked[test]).clip(-1.0, 1.0)
+    return cosines
+
+
+def trial_labels(trials: Sequence[Trial]) -> NDArray[np.bool_]:
+    """[trials], true for target trials."""
+    return np.array([trial.target for trial in trials], dtype=bool)
+
+
+def trial_speakers(trials: Sequence[Trial], speakers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Speaker of the enrolment and of the test of every trial, from the speaker of every utterance.
+
+    Raises InputError if an utterance has no speaker there, or if the trial's label contradicts its speakers.
+    """
+    pairs = []
+    for trial in trials:
+        for name in (trial.enrolment, trial.test):
+            if name not in speakers:
+                raise InputError(name, expected="an utterance whose speaker is known", found="no speaker")
+        pair = (speakers[trial.enrolment], speakers[trial.test])
+        if trial.target != (pair[0] == pair[1]):
+            kind = "target" if trial.target else "non-target"
+            raise InputError(
+                f"trial {trial.enrolment} {trial.test}",
+                expected=f"a {kind} trial's speakers",
+                found=f"{pair[0]} and {pair[1]}",
+            )
+        pairs.append(pair)
+    return pairs
+
+
+def evaluate_scores(
+    scores: NDArray[np.float64],
+    trials: Sequence[Trial],
+    *,
+    speakers: Mapping[str, str] | None = None,
+    resampling: Resampling = DEFAULT_RESAMPLING,
+    cost: DetectionCost = VOXCELEB_COST,
+) -> Evaluation:
+    """EER with its bootstrap interval, minDCF, threshold and counts of scored trials. scores: [trials].
+
+    With `speakers` (the speaker of every utterance) the interval comes from resampled speakers, else from resampled
+    trials. Raises InputError as `eer`, `bootstrap_interval` and `trial_speakers`.
+    """
+    labels = trial_labels(trials)
+    pairs = None if speakers is None else trial_speakers(trials, speakers)
+    point = eer(scores, labels)
+    return Evaluation(
+        eer=point.rate,
+        eer_interval=bootstrap_interval(scores, labels, speakers=pairs, resampling=resampling),
+        interval_level=resampling.level,
+        min_dcf=min_dcf(scores, labels, cost),
+        p_target=cost.p_target,
+        threshold=point.threshold,
+        target_trials=int(labels.sum()),
+        nontarget_trials=int((~labels).sum()),
+        utterances=len({name for trial in trials for name in (trial.enrolment, trial.test)}),
+        speakers=None if pairs is None else len({name for pair in pairs for name in pair}),
+    )
+
+
+def evaluate_embeddings(
+    embeddings: Mapping[str, NDArray[np.floating]],
+    trials: Sequence[Trial],
+    *,
+    speakers: Mapping[str, str] | None = None,
+    resampling: Resampling = DEFAULT_RESAMPLING,
+    cost: DetectionCost = VOXCELEB_COST,
+) -> Evaluation:
+    """`evaluate_scores` of the trials' cosine scores. Raises InputError as that and as `cosine_scores`."""
+    scores = cosine_scores(embeddings, trials)
+    return evaluate_scores(scores, trials, speakers=speakers, resampling=resampling, cost=cost)

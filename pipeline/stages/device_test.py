@@ -1,0 +1,83 @@
+"""Stage `device-test`: the exported files run on a device, and the report that compares them with the reference."""
+
+from __future__ import annotations
+
+import shutil
+
+from device_tests.report.build import build_report
+from pydantic import BaseModel
+
+from device_tests.drive.host import ModelFile, run_on_host
+from device_tests.records import Protocol
+from exporters.export import read_export_list
+from pipeline.artifact.decode import decode
+from pipeline.artifact.embed import embed
+from pipeline.artifact.store import read_artifact
+from pipeline.models.store import read_pretrained
+from pipeline.recipe import DeviceTestSettings, Recipe
+from pipeline.stages.corpus import JOB as CORPUS
+from pipeline.stages.export import JOB as EXPORT
+from pipeline.stages.heldout import heldout_features, heldout_speakers, heldout_trials
+from pipeline.stages.job import Job, JobContext
+from pipeline.stages.pretrain import JOB as PRETRAIN
+from pipeline.stages.uniform import job_name
+
+JOB = "device-test"
+
+
+class _Settings(BaseModel):
+    device_test: DeviceTestSettings
+    bits: tuple[int, ...]
+
+
+def jobs(recipe: Recipe) -> list[Job]:
+    """One job."""
+    bits = recipe.uniform.bits
+    needs = (CORPUS, PRETRAIN, *(job_name(width) for width in bits), EXPORT)
+    return [Job(JOB, "device-test", _Settings(device_test=recipe.device_test, bits=bits), needs, _run, {})]
+
+
+def _run(context: JobContext) -> None:
+    recipe, settings, corpus = context.recipe, context.recipe.device_test, context.needs[CORPUS]
+    progress = context.progress
+    pretrained = read_pretrained(context.needs[PRETRAIN])
+    features = heldout_features(corpus, pretrained.frontend, progress, crop_seconds=settings.crop_seconds)
+    models = [
+        ModelFile(
+            path=context.needs[EXPORT] / exported.file,
+            format=exported.format,
+            bits=exported.label,
+            lowering=exported.lowering,
+            is_control=exported.label == "fp32",
+        )
+        for exported in read_export_list(context.needs[EXPORT])
+    ]
+    protocol = Protocol(
+        warmup=settings.warmup,
+        runs=settings.runs,
+        rounds=settings.rounds,
+        threads=settings.threads,
+        speed_frames=settings.speed_frames,
+        crop_seconds=settings.crop_seconds or None,
+    )
+    # In the work folder, so that a killed run keeps what it has measured.
+    run_folder = context.work / "run"
+    run = run_on_host(models, features, run_folder, protocol=protocol, progress=progress)
+    references = {
+        f"{width}bit": embed(
+            decode(read_artifact(context.needs[job_name(width)])), features, progress, f"reference {width} bit"
+        )
+        for width in recipe.uniform.bits
+    }
+    reference = embed(pretrained.network, features, progress, "reference fp32")
+    build_report(
+        run,
+        run_folder,
+        reference,
+        references | {"fp32": reference},
+        heldout_trials(corpus),
+        context.folder,
+        title=f"{recipe.name}: {pretrained.header.spec.name} on {run.device}",
+        speakers=heldout_speakers(corpus),
+    )
+    shutil.copytree(run_folder, context.folder, dirs_exist_ok=True)

@@ -1,0 +1,61 @@
+"""Stage `export`: model files for the runtimes, each checked against the reference network before it is kept."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from exporters.export import ExportRequest, export_artifact, write_export_list
+from pipeline.artifact.store import LoadedArtifact, read_artifact
+from pipeline.models.store import PretrainedModel, read_pretrained
+from pipeline.quantize.apply import press
+from pipeline.recipe import ExportSettings, Recipe
+from pipeline.stages.job import Job, JobContext
+from pipeline.stages.pretrain import JOB as PRETRAIN
+from pipeline.stages.uniform import job_name
+from pipeline.stamp import tool_versions
+
+JOB = "export"
+
+
+class _Settings(BaseModel):
+    export: ExportSettings
+    bits: tuple[int, ...]
+
+
+def jobs(recipe: Recipe) -> list[Job]:
+    """One job."""
+    bits = recipe.uniform.bits
+    needs = (PRETRAIN, *(job_name(width) for width in bits))
+    return [Job(JOB, "export", _Settings(export=recipe.export, bits=bits), needs, _run, {})]
+
+
+def _run(context: JobContext) -> None:
+    settings, bits = context.recipe.export, context.recipe.uniform.bits
+    fp32 = fp32_artifact(read_pretrained(context.needs[PRETRAIN]))
+    requests = []
+    for file_format in settings.formats:
+        requests.append(ExportRequest(fp32, "fp32", file_format, "stock"))
+        for width in bits:
+            artifact, label = read_artifact(context.needs[job_name(width)]), f"{width}bit"
+            requests.append(ExportRequest(artifact, label, file_format, "voxpress"))
+            if width in settings.fallback:
+                requests.append(ExportRequest(artifact, label, file_format, "stock"))
+    with context.progress.task("export", len(requests)) as task:
+        exported = []
+        for request in requests:
+            exported.append(export_artifact(request, context.folder, max_seconds=settings.max_seconds))
+            task.note(exported[-1].file)
+            task.advance()
+    write_export_list(context.folder, exported)
+
+
+def fp32_artifact(pretrained: PretrainedModel) -> LoadedArtifact:
+    """The pre-trained network as an artifact without palettes: the source of the fp32 controls."""
+    return press(
+        pretrained.network,
+        name=f"{pretrained.header.spec.name}-fp32",
+        architecture=pretrained.header.spec.architecture,
+        frontend=pretrained.frontend,
+        created_by=f"voxpress {tool_versions()['voxpress']}",
+        source_sha256=pretrained.sha256,
+    )

@@ -1,0 +1,61 @@
+"""Runs a recipe: unfolds it into jobs, skips those whose stamp still holds, does the others whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.files import folder_written_whole
+from pipeline.progress import Progress
+from pipeline.recipe import STAGES, Recipe
+from pipeline.stages import bundle, corpus, device_test, export, pretrain, uniform
+from pipeline.stages.job import Job, JobContext
+from pipeline.stamp import Stamp, current_stamp, make_stamp, write_stamp
+
+WORK_FOLDER = ".work"
+
+
+def plan(recipe: Recipe, corpus_folder: Path | None) -> list[Job]:
+    """The jobs of a recipe in the order they are done."""
+    return [
+        *corpus.jobs(recipe, corpus_folder),
+        *pretrain.jobs(recipe),
+        *uniform.jobs(recipe),
+        *export.jobs(recipe),
+        *device_test.jobs(recipe),
+        *bundle.jobs(recipe),
+    ]
+
+
+def run_recipe(recipe: Recipe, *, corpus_folder: Path | None, out: Path, until: str | None, progress: Progress) -> None:
+    """Do every job of a recipe up to and including the stage `until` (None: all).
+
+    A job whose settings, inputs, tools and outputs are what its stamp says is skipped. A killed job left nothing in
+    its place; training inside it goes on from the last checkpoint in `out/.work`.
+    """
+    if until is not None and until not in STAGES:
+        raise InputError("--until", expected=f"one of {', '.join(STAGES)}", found=until)
+    last = len(STAGES) - 1 if until is None else STAGES.index(until)
+    done: dict[str, Stamp] = {}
+    for job in plan(recipe, corpus_folder):
+        if STAGES.index(job.stage) > last:
+            break
+        done[job.name] = _do(job, recipe, out, done, progress)
+
+
+def _do(job: Job, recipe: Recipe, out: Path, done: dict[str, Stamp], progress: Progress) -> Stamp:
+    folder = out / job.name
+    inputs = {name: done[name].outputs_sha256 for name in job.needs} | dict(job.sources)
+    stamp = current_stamp(job.stage, job.settings, inputs, folder)
+    if stamp is not None:
+        progress.say(f"[{job.name}] unchanged")
+        return stamp
+    progress.say(f"[{job.name}]")
+    work = out / WORK_FOLDER / job.name
+    with folder_written_whole(folder) as partial:
+        job.run(JobContext(recipe, partial, {name: out / name for name in job.needs}, work, progress))
+        stamp = make_stamp(job.stage, job.settings, inputs, partial)
+        write_stamp(partial, stamp)
+    shutil.rmtree(work, ignore_errors=True)
+    return stamp

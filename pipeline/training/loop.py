@@ -1,0 +1,186 @@
+"""The one training loop, for pre-training and for every kind of fine-tuning, on Lightning Fabric.
+
+A killed run goes on from its last checkpoint and gives what an uninterrupted run gives: crops depend on the step alone
+(see crops.py), and the checkpoint holds network, head, optimizer and palettes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from pipeline.errors import InputError, VoxPressError
+from pipeline.progress import Progress
+from pipeline.training.aam import AamSoftmax
+from pipeline.training.crops import CropDataset, StepSampler
+from pipeline.training.settings import TrainingSettings
+
+CHECKPOINT_FILE = "checkpoint.pt"
+HISTORY_EVERY = 10
+
+History = list[dict[str, float]]
+
+
+class Trainee(nn.Module):
+    """Network and head as one module, so that data-parallel wrapping sees a single forward."""
+
+    def __init__(self, network: nn.Module, head: AamSoftmax) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+
+    def forward(self, features: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, accuracy and embeddings of a batch."""
+        embeddings = self.network(features)
+        loss, accuracy = self.head(embeddings, labels, margin)
+        return loss, accuracy, embeddings
+
+
+def make_fabric(precision: str) -> Fabric:
+    """Fabric for this process: as many devices and nodes as torchrun says, else one."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
+    if precision == "auto":
+        precision = "bf16-mixed" if _bfloat16_is_fast() else "32-true"
+    fabric = Fabric(accelerator="auto", devices=local, num_nodes=nodes, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def _bfloat16_is_fast() -> bool:
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def train(
+    network: nn.Module,
+    head: AamSoftmax,
+    data: CropDataset,
+    settings: TrainingSettings,
+    *,
+    work: Path,
+    seed: int,
+    label: str,
+    progress: Progress,
+    teacher: nn.Module | None = None,
+    every_step: Callable[[int], None] = lambda step: None,
+) -> History:
+    """Train `network` and `head` in place for `settings.steps` steps and return loss, accuracy and rate over time.
+
+    `work` holds the checkpoint while the run lasts. `every_step(step)` is called after each update (palettes follow
+    the weights there). `teacher`, if given, is the fp32 network whose embeddings the student is pulled towards.
+
+    Raises VoxPressError if the loss ceases to be finite.
+    """
+    if settings.steps == 0:
+        return []
+    fabric = make_fabric(settings.precision)
+    if settings.batch % fabric.world_size:
+        raise InputError(
+            "batch", expected=f"a multiple of the {fabric.world_size} processes", found=str(settings.batch)
+        )
+    torch.manual_seed(seed)
+    trainee = Trainee(network, head)
+    optimizer = torch.optim.SGD(
+        trainee.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.momentum > 0,
+    )
+    module, optimizer = fabric.setup(trainee, optimizer)
+    if teacher is not None:
+        teacher = teacher.to(fabric.device).eval()
+    work.mkdir(parents=True, exist_ok=True)
+    fingerprint = _fingerprint(settings, seed, data, trainee)
+    first_step, history = _resume(work / CHECKPOINT_FILE, fingerprint, trainee, optimizer, fabric)
+    sampler = StepSampler(first_step, settings.steps, settings.batch, fabric.global_rank, fabric.world_size)
+    loader = DataLoader(data, batch_sampler=sampler, num_workers=settings.workers)
+    trainee.train()
+    saved = time.monotonic()
+    with progress.task(label, settings.steps, done=first_step) as task:
+        for step, (features, labels) in enumerate(loader, start=first_step):
+            features, labels = features.to(fabric.device), labels.to(fabric.device)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.lr_at(step)
+            loss, accuracy, embeddings = module(features, labels, settings.margin_at(step))
+            if teacher is not None and settings.distillation > 0:
+                with torch.no_grad():
+                    wanted = teacher(features)
+                apart = 1.0 - functional.cosine_similarity(embeddings.float(), wanted.float()).mean()
+                loss = loss + settings.distillation * apart
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            optimizer.step()
+            every_step(step)
+            if step % HISTORY_EVERY == 0 or step + 1 == settings.steps:
+                mean = fabric.all_reduce(torch.stack([loss.detach(), accuracy]), reduce_op="mean")
+                point = {"step": step, "loss": float(mean[0]), "accuracy": float(mean[1]), "lr": settings.lr_at(step)}
+                if not torch.isfinite(mean[0]):
+                    raise VoxPressError(f"{label}: the loss is {float(mean[0])} at step {step}; lower lr in the recipe")
+                history.append(point)
+                task.note(f"loss {point['loss']:.3f} acc {point['accuracy']:.2f}")
+            if time.monotonic() - saved > settings.checkpoint_seconds:
+                _save(work / CHECKPOINT_FILE, fingerprint, step + 1, history, trainee, optimizer, fabric)
+                saved = time.monotonic()
+            task.advance()
+    trainee.eval().cpu()
+    return history
+
+
+def _fingerprint(settings: TrainingSettings, seed: int, data: CropDataset, trainee: Trainee) -> str:
+    """What a checkpoint must agree on to be continued: settings, seed, utterances, names and shapes of the tensors."""
+    shapes = {name: list(value.shape) for name, value in trainee.state_dict().items()}
+    return hashlib.sha256(repr((settings.model_dump_json(), seed, data.ids, shapes)).encode()).hexdigest()
+
+
+def _save(
+    path: Path,
+    fingerprint: str,
+    step: int,
+    history: History,
+    trainee: Trainee,
+    optimizer: Any,
+    fabric: Fabric,
+) -> None:
+    if fabric.is_global_zero:
+        state = {
+            "fingerprint": fingerprint,
+            "step": step,
+            "history": history,
+            "trainee": trainee.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        beside = path.with_suffix(".tmp")
+        try:
+            torch.save(state, beside)
+            os.replace(beside, path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            beside.unlink(missing_ok=True)
+            raise VoxPressError(f"{path}: the checkpoint could not be written: {error}") from error
+    fabric.barrier()
+
+
+def _resume(path: Path, fingerprint: str, trainee: Trainee, optimizer: Any, fabric: Fabric) -> tuple[int, History]:
+    """First step to do and the history so far; a checkpoint of another run is put aside."""
+    if not path.is_file():
+        return 0, []
+    try:
+        state = torch.load(path, map_location=fabric.device, weights_only=True)
+    except Exception as error:  # torch's reader has no common error; whatever it is, the file is of no use
+        raise InputError(path, expected="a training checkpoint (delete it to start over)", found=str(error)) from error
+    if state["fingerprint"] != fingerprint:
+        return 0, []
+    trainee.load_state_dict(state["trainee"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"]), list(state["history"])

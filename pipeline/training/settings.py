@@ -1,0 +1,49 @@
+"""What a recipe says about a training run, fp32 or quantized."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainingSettings(BaseModel):
+    """SGD with Nesterov momentum on random crops, AAM-softmax, linear warm-up, exponential decay to `final_lr`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: Annotated[int, Field(ge=0)]
+    batch: Annotated[int, Field(ge=2)] = 32  # crops per step over all processes
+    crop_frames: Annotated[int, Field(ge=28, le=3000)] = 200
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    final_lr: Annotated[float, Field(gt=0)] = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    scale: Annotated[float, Field(gt=0)] = 32.0
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.2
+    margin_start: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the steps after which the margin begins to grow
+    margin_full: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the steps after which it has its full value
+    distillation: Annotated[float, Field(ge=0)] = 0.0  # weight of 1 - cos(student, fp32 teacher); 0: no teacher
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: bf16-mixed where it is fast
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 30.0
+    workers: Annotated[int, Field(ge=0)] = 0  # processes that cut crops; 0: in the training process
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TrainingSettings:
+        if self.margin_full < self.margin_start:
+            raise ValueError("margin_full comes before margin_start")
+        return self
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up times exponential decay from `lr` to `final_lr`."""
+        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        share = step / max(1, self.steps - 1)
+        return float(warmup * self.lr * (self.final_lr / self.lr) ** share)
+
+    def margin_at(self, step: int) -> float:
+        """Margin of a step: 0, then growing linearly from `margin_start` to `margin_full`, then `margin`."""
+        start, full = self.margin_start * self.steps, self.margin_full * self.steps
+        if step >= full:
+            return self.margin
+        return 0.0 if step <= start else self.margin * (step - start) / (full - start)

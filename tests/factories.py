@@ -1,0 +1,77 @@
+"""Small things that many tests build: artifacts with random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifact.schema import Artifact, Conv2dNode, StatsPoolNode
+from pipeline.artifact.store import LoadedArtifact, StoredLayer
+from pipeline.features.spec import FrontEndSpec
+from pipeline.artifact.bitpack import pack_codes
+
+
+def random_layer(node: Conv2dNode, rng: np.random.Generator) -> StoredLayer:
+    """Random codes, palette, scale and bias for a node, scaled so that activations stay near one."""
+    fan_in = node.kernel[0] * node.kernel[1] * node.in_channels // node.groups
+    scale = rng.uniform(0.5, 1.5, node.out_channels).astype(np.float32)
+    bias = rng.normal(0, 0.1, node.out_channels).astype(np.float32)
+    if node.bits == 32:
+        weight = (rng.normal(size=node.weight_shape) / np.sqrt(fan_in)).astype(np.float32)
+        return StoredLayer(node, scale, bias, weight=weight)
+    palette = np.sort(rng.normal(size=1 << node.bits)).astype(np.float32) / np.float32(np.sqrt(fan_in))
+    codes = rng.integers(0, 1 << node.bits, node.weight_count).astype(np.uint8)
+    return StoredLayer(node, scale, bias, codes=pack_codes(codes, node.bits), palette=palette)
+
+
+def tiny_artifact(bits: int = 4, seed: int = 0, *, depthwise: bool = False) -> LoadedArtifact:
+    """A network of a few layers with every feature of the op family: stride, residual, 1x1 shortcut, pooling, linear.
+
+    Odd channel counts on purpose. `depthwise` makes the second convolution depthwise.
+    """
+    rng = np.random.default_rng(seed)
+    b: Any = bits
+    conv = {"kernel": (3, 3), "padding": (1, 1), "bits": b, "relu": True}
+    program = (
+        Conv2dNode(name="conv1", input="features", in_channels=1, out_channels=5, **conv),
+        Conv2dNode(
+            name="block.conv1",
+            input="conv1",
+            in_channels=5,
+            out_channels=5,
+            groups=5 if depthwise else 1,
+            **conv,
+        ),
+        Conv2dNode(name="block.conv2", input="block.conv1", residual="conv1", in_channels=5, out_channels=5, **conv),
+        Conv2dNode(name="down.conv1", input="block.conv2", in_channels=5, out_channels=9, stride=(2, 2), **conv),
+        Conv2dNode(
+            name="down.shortcut",
+            input="block.conv2",
+            in_channels=5,
+            out_channels=9,
+            kernel=(1, 1),
+            stride=(2, 2),
+            bits=b,
+        ),
+        Conv2dNode(
+            name="down.conv2",
+            input="down.conv1",
+            residual="down.shortcut",
+            in_channels=9,
+            out_channels=9,
+            **conv,
+        ),
+        StatsPoolNode(name="pool", input="down.conv2"),
+        Conv2dNode(name="embedding", input="pool", in_channels=2 * 40 * 9, out_channels=16, kernel=(1, 1), bits=b),
+    )
+    header = Artifact(
+        name=f"tiny-{bits}bit" if bits < 32 else "tiny-fp32",
+        architecture="tiny",
+        embedding_dim=16,
+        frontend=FrontEndSpec(),
+        program=program,
+        created_by="tests",
+        source_sha256="0" * 64,
+    )
+    return LoadedArtifact(header, {node.name: random_layer(node, rng) for node in header.layers})
