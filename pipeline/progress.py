@@ -59,7 +59,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line about what is being done."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 class _Bar:
@@ -96,4 +96,4 @@ class _Lines:
 
     def _print(self, rest: str) -> None:
         words = [f"{self._label}: {self._done}/{self._total}", self._note, rest]
-        self._console.print(", ".join(word for word in words if word), highlight=False, soft_wrap=True)
+        self._console.print(", ".join(word for word in words if word), highlight=False, soft_wrap=True, markup=False)

@@ -49,12 +49,14 @@ using ::executorch::runtime::Result;
 using ::executorch::runtime::Span;
 using ::executorch::runtime::TensorInfo;
 
-// The runtime explains failures only in its log; the last line of it goes into our error text.
-std::string last_log_line;
+// The runtime explains failures only in its log; its first line about an error goes into our error text, for what comes
+// after it only says which calls were given up.
+std::string first_log_line;
 
 void keep_log_line(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, size_t, const char* message,
                    size_t length) {
-  if (level == et_pal_log_level_t::kError || level == et_pal_log_level_t::kFatal) last_log_line.assign(message, length);
+  const bool is_error = level == et_pal_log_level_t::kError || level == et_pal_log_level_t::kFatal;
+  if (is_error && first_log_line.empty()) first_log_line.assign(message, length);
 }
 
 void start_runtime() {
@@ -68,7 +70,7 @@ void start_runtime() {
 }
 
 [[noreturn]] void refuse(const std::string& what, Error error) {
-  const std::string detail = last_log_line.empty() ? "" : " (" + last_log_line + ")";
+  const std::string detail = first_log_line.empty() ? "" : " (" + first_log_line + ")";
   throw std::runtime_error(what + ": " + ::executorch::runtime::to_string(error) + detail);
 }
 
@@ -209,7 +211,8 @@ std::string delegate_names(const MethodMeta& meta) {
 void tell(const std::exception& exception, VoxpressEngineError* error) {
   std::snprintf(error->text, sizeof error->text, "%s", exception.what());
   for (char* letter = error->text; *letter != '\0'; ++letter) {
-    if (*letter == '\n' || *letter == '\r') *letter = ' ';
+    // The runtime quotes names from the file as they are; one line of plain text is promised.
+    if (*letter < 0x20 || *letter > 0x7E) *letter = '?';
   }
 }
 
@@ -244,7 +247,11 @@ struct VoxpressEngine {
   }
 
   void run(const float* features, int64_t frames, float* embedding) {
-    last_log_line.clear();
+    first_log_line.clear();
+    if (frames < min_frames || frames > max_frames) {
+      throw std::runtime_error("the model takes " + std::to_string(min_frames) + " to " + std::to_string(max_frames) +
+                               " frames");
+    }
     using ::executorch::aten::SizesType;
     SizesType sizes[] = {1, static_cast<SizesType>(frames), static_cast<SizesType>(mel_bins)};
     ::executorch::aten::DimOrderType order[] = {0, 1, 2};
@@ -274,7 +281,7 @@ namespace {
 
 VoxpressEngine* open_model(const char* model_path, int32_t threads, VoxpressEngineError* error) {
   start_runtime();
-  last_log_line.clear();
+  first_log_line.clear();
   try {
     return new VoxpressEngine(model_path, threads);
   } catch (const std::exception& exception) {

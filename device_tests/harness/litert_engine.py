@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> None:
         "model_bytes": options.model.stat().st_size,
         "threads": options.threads,
         "kernels": kernels_used(),
-        "delegates": runner.delegates,
+        "delegates": list(runner.delegates),
         "load_ns": load_ns,
         "first_ns": first_ns,
         "latency_ns": latency_ns,

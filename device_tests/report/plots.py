@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.stats import norm
 
 from device_tests.records import ModelFormat, RunRecord
 from device_tests.report.figures import ModelFigures, Report
+from device_tests.report.tables import milliseconds
 from pipeline.scoring.metrics import DetCurve
 
 Float64 = npt.NDArray[np.float64]
@@ -52,13 +54,17 @@ def widths(models: Sequence[ModelFigures]) -> list[str]:
 
 def det_plot(series: Sequence[DetSeries]) -> str:
     """Detection error trade-off on normal-deviate axes, one curve per system, labels in the order of the EERs."""
-    smallest = min(_smallest_step(one.curve) for one in series)
-    low = float(np.clip(smallest / 2, 0.0005, 0.02))
+    resolvable = min(_smallest_step(one.curve) for one in series)
+    low = float(np.clip(max(min(one.eer for one in series) / 8, resolvable / 2), 0.0005, 0.02))
     high = 0.5
+    span = norm.ppf([low, high])
+    middle = float(norm.ppf(np.clip(np.mean([one.eer for one in series]), low, high)))
+    # Labels stand in the corner that the curves leave free, the lowest EER nearest to the origin.
+    in_corner_of_origin = (middle - span[0]) / (span[1] - span[0]) > 0.4
     with _style("det"):
         figure = Figure(figsize=(6.4, 5.6), layout="constrained")
         axes = figure.add_subplot()
-        axes.plot(norm.ppf([low, high]), norm.ppf([low, high]), color=RULE, linewidth=1)
+        axes.plot(span, span, color=RULE, linewidth=1)
         ordered = sorted(series, key=lambda one: -one.eer)
         for row, one in enumerate(ordered):
             colour = _colour(one.place)
@@ -68,23 +74,31 @@ def det_plot(series: Sequence[DetSeries]) -> str:
             at = float(norm.ppf(max(one.eer, low)))
             axes.plot([at], [at], "o", color=colour, markersize=4)
             axes.annotate(
-                f"{one.label}  {100 * one.eer:.2f} %",
+                f"{one.label} · {100 * one.eer:.2f} %",
                 xy=(at, at),
                 xycoords="data",
-                xytext=(0.97, 0.96 - 0.062 * row),
+                xytext=(0.03, 0.04 + 0.062 * (len(ordered) - 1 - row))
+                if in_corner_of_origin
+                else (0.97, 0.94 - 0.062 * row),
                 textcoords="axes fraction",
                 color=colour,
-                ha="right",
-                va="top",
+                ha="left" if in_corner_of_origin else "right",
                 fontweight="bold",
-                arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.45, "shrinkB": 3},
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": colour,
+                    "linewidth": 0.6,
+                    "alpha": 0.45,
+                    "shrinkB": 3,
+                    "relpos": (1, 0.5) if in_corner_of_origin else (0, 0.5),
+                },
             )
         ticks = [tick for tick in _DET_TICKS if low <= tick <= high]
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(FixedLocator(norm.ppf(ticks).tolist()))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * norm.cdf(value):.3g}"))
-        axes.set_xlim(norm.ppf(low), norm.ppf(high))
-        axes.set_ylim(norm.ppf(low), norm.ppf(high))
+        axes.set_xlim(*span)
+        axes.set_ylim(*span)
         axes.set_xlabel("false alarms, % of non-target trials")
         axes.set_ylabel("misses, % of target trials")
         axes.grid(color=RULE, linewidth=0.5)
@@ -136,11 +150,10 @@ def size_plot(report: Report) -> str:
         axes.set_ylim(0, 1.15 * top if top > 0 else 1)
         axes.annotate(
             "fp32 reference",
-            (0.99, 100 * report.reference.eer),
+            (0.01, 100 * report.reference.eer),
             xycoords=("axes fraction", "data"),
             xytext=(0, -4),
             textcoords="offset points",
-            ha="right",
             va="top",
             color=MUTED,
         )
@@ -164,13 +177,13 @@ def latency_plot(report: Report, run: RunRecord) -> str:
         figure = Figure(figsize=(11.2, 0.9 + 0.42 * max(map(len, groups))), layout="constrained")
         panels: list[Axes] = list(figure.subplots(1, len(groups), squeeze=False)[0])
         for axes, model_format, group in zip(panels, formats, groups, strict=True):
-            _latency_panel(axes, group, order, samples)
+            _latency_panel(axes, group, order, samples, report.protocol.speed_frames)
             axes.set_title(f".{model_format}", loc="left", fontweight="bold", color=INK)
         return _svg(figure, "latency")
 
 
 def _latency_panel(
-    axes: Axes, group: Sequence[ModelFigures], order: Sequence[str], samples: dict[str, Float64]
+    axes: Axes, group: Sequence[ModelFigures], order: Sequence[str], samples: dict[str, Float64], frames: int
 ) -> None:
     for row, model in enumerate(group):
         colour = _colour(order.index(model.bits) if model.bits in order else None)
@@ -180,11 +193,11 @@ def _latency_panel(
         values = samples[model.file]
         axes.plot(values, np.full(len(values), row), "|", color=colour, markersize=9, alpha=0.5, markeredgewidth=0.8)
         axes.plot([p90], [row], "D", color=colour, markersize=4)
-        words = f"{p50:.3g} ms"
+        words = f"{milliseconds(model.latency.p50_ns)} ms"
         if model.is_control:
-            words += "  control"
+            words += " · control"
         elif model.latency.ratio is not None:
-            words += f"  {model.latency.ratio:.2f}×"
+            words += f" · {model.latency.ratio:.2f}×"
         axes.annotate(
             words,
             (max(p90, float(values.max())), row),
@@ -194,10 +207,10 @@ def _latency_panel(
             color=INK,
         )
     widest = max(float(samples[model.file].max()) for model in group)
-    axes.set_xlim(0, 1.45 * widest)
+    axes.set_xlim(0, 1.55 * widest)
     axes.set_yticks(range(len(group)), [f"{model.bits} {model.lowering}" for model in group])
     axes.invert_yaxis()
-    axes.set_xlabel("ms per utterance piece")
+    axes.set_xlabel(f"ms for {frames} frames")
     axes.grid(axis="x", color=RULE, linewidth=0.5)
     axes.tick_params(axis="y", length=0)
 
@@ -227,7 +240,7 @@ def _colour(place: int | None) -> str:
     return INK if place is None else _series_stand_in(place)
 
 
-def _style(name: str) -> rc_context:  # type: ignore[valid-type]
+def _style(name: str) -> AbstractContextManager[None]:
     return rc_context(
         {
             "svg.fonttype": "none",
@@ -252,7 +265,8 @@ def _svg(figure: Figure, name: str) -> str:
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # The style sheet inside would hold for the whole page, which has its own.
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     # In a page of HTML the name spaces are known; declaring them would only look like links.
     text = re.sub(r"\s+xmlns(:\w+)?=\"[^\"]*\"", "", text).replace("xlink:href", "href")
     # Three plots share one page: what one defines must not be found by another.

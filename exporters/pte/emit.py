@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from exporters.pte.ops import CONV2D_VERSION, STATS_POOL_VERSION
-from pipeline.artifact.decode import STATS_POOL_EPSILON
-from pipeline.artifact.schema import INPUT_NAME, Conv2dNode
+from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
@@ -38,7 +37,7 @@ class FrameRange:
 def frame_range(spec: FrontEndSpec, max_seconds: float) -> FrameRange:
     """Frames of the shortest utterance the front-end takes and of one of `max_seconds`.
 
-    frames = 1 + floor((samples - window) / shift) with snipped edges, else floor((samples + shift / 2) / shift).
+    frames = 1 + floor((samples - window) / shift), as edges are snipped.
     Raises InputError if `max_seconds` gives no more frames than the shortest utterance.
     """
     limits = FrameRange(_frames(spec, spec.min_seconds), _frames(spec, max_seconds))
@@ -131,7 +130,7 @@ class _PackedLayer(nn.Module):
 
 
 class StockNetwork(nn.Module):
-    """An artifact's program in torch's own fp32 ops, as one would export it without VoxPress: [1, frames, mel] -> [1, E].
+    """An artifact's program in torch's own fp32 ops, as one would export it without VoxPress.
 
     Scales are folded into the weights; activations are [1, C, frames, mel], which XNNPACK keeps channels-last inside.
     """
@@ -221,9 +220,7 @@ def _manifest(artifact: LoadedArtifact, lowering: Lowering, limits: FrameRange) 
 
 def _frames(spec: FrontEndSpec, seconds: float) -> int:
     samples = round(seconds * spec.sample_rate_hz)
-    window = round(spec.frame_length_ms * spec.sample_rate_hz / 1000)
-    shift = round(spec.frame_shift_ms * spec.sample_rate_hz / 1000)
-    return max(0, 1 + (samples - window) // shift) if spec.snip_edges else (samples + shift // 2) // shift
+    return max(0, 1 + (samples - spec.window_samples) // spec.shift_samples)
 
 
 def _key(name: str) -> str:

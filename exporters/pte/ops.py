@@ -7,6 +7,7 @@ Importing this module registers `voxpress::conv2d` and `voxpress::stats_pool` wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,11 +26,12 @@ _CONV2D_ARGUMENTS = (
 )
 _POOL_ARGUMENTS = "Tensor x, int version"
 
-_library = torch.library.Library("voxpress", "DEF")
+# torch.library has no types; what it is given here is checked by the tests.
+_library: Any = torch.library.Library("voxpress", "DEF")  # type: ignore[no-untyped-call]
 
 
 def unpack_codes(codes: Tensor, bits: int, count: int) -> Tensor:
-    """The `count` codes of `bits` bits in a little-endian bit stream: uint8 [ceil(count * bits / 8)] -> int64 [count]."""
+    """The `count` codes in a little-endian bit stream: uint8 [ceil(count * bits / 8)] -> int64 [count]."""
     planes = (codes[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
     planes = planes.reshape(-1)[: count * bits].reshape(count, bits)
     return (planes << torch.arange(bits, dtype=torch.uint8)).sum(dim=1, dtype=torch.int64)
@@ -92,9 +94,7 @@ def _conv2d_out(
     *,
     out: Tensor,
 ) -> Tensor:
-    y = _conv2d(
-        x, codes, palette, scale, bias, residual, kernel, stride, padding, groups, bits, relu, version
-    )
+    y = _conv2d(x, codes, palette, scale, bias, residual, kernel, stride, padding, groups, bits, relu, version)
     return out.resize_(y.shape).copy_(y)
 
 

@@ -59,9 +59,8 @@ class Conv2dNode(_Frozen):
     @model_validator(mode="after")
     def _divisible(self) -> Conv2dNode:
         if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ValueError(
-                f"channels {self.in_channels} -> {self.out_channels} not divisible by {self.groups} groups"
-            )
+            channels = f"{self.in_channels} -> {self.out_channels}"
+            raise ValueError(f"{channels} channels do not divide into {self.groups} groups")
         return self
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
@@ -51,6 +51,23 @@ def read_corpus(
     for utterance in ids:
         if "/" not in utterance:
             raise InputError(root / utterance, expected=_LAYOUT, found="an audio file without a speaker's folder")
+
+    return read_utterances(root, ids, sample_rate_hz=sample_rate_hz, min_seconds=min_seconds, progress=progress)
+
+
+def read_utterances(
+    folder: str | PathLike[str],
+    ids: Sequence[str],
+    *,
+    sample_rate_hz: int = 16000,
+    min_seconds: float = 0.3,
+    progress: Progress | None = None,
+) -> CutSet:
+    """The named utterances below a folder, one cut each in the order of `ids`, headers read and checked.
+
+    Raises InputError naming the first file that `read_header` refuses.
+    """
+    root = Path(folder).resolve()
 
     def header_of(utterance: str) -> AudioHeader:
         return read_header(root / utterance, sample_rate_hz, min_seconds)

@@ -96,23 +96,23 @@ class _Tracks:
 def draw_voice(rng: np.random.Generator) -> Voice:
     """A speaker. Half of the voices are low and long-tracted, half high and short-tracted, with overlap."""
     high = bool(rng.random() < 0.5)
-    tract = (1.14 if high else 1.0) * np.exp(rng.normal(0, 0.045))
-    vowels = _VOWELS_KHZ * tract * np.exp(rng.normal(0, 0.045, _VOWELS_KHZ.shape))
+    tract = (1.14 if high else 1.0) * np.exp(rng.normal(0, 0.08))
+    vowels = _VOWELS_KHZ * tract * np.exp(rng.normal(0, 0.08, _VOWELS_KHZ.shape))
     return Voice(
-        f0_hz=float((200.0 if high else 118.0) * np.exp(rng.normal(0, 0.13))),
+        f0_hz=float((200.0 if high else 118.0) * np.exp(rng.normal(0, 0.2))),
         f0_range=float(rng.uniform(0.05, 0.16)),
         f0_fall=float(rng.uniform(0.05, 0.25)),
         jitter=float(rng.uniform(0.004, 0.02)),
         shimmer=float(rng.uniform(0.03, 0.15)),
-        breath=float(10 ** rng.uniform(-1.9, -0.9)),
+        breath=float(10 ** rng.uniform(-2.0, -0.7)),
         open_quotient=float(rng.uniform(0.45, 0.75)),
         tilt_db_per_octave=float(rng.uniform(1.0, 6.0)),
         vowels_khz=vowels,
         f5_khz=float(_F5_KHZ * tract * np.exp(rng.normal(0, 0.05))),
-        bandwidth=float(np.exp(rng.normal(0, 0.2))),
-        nasals_khz=_NASALS_KHZ * tract * np.exp(rng.normal(0, 0.06, _NASALS_KHZ.shape)),
+        bandwidth=float(np.exp(rng.normal(0, 0.3))),
+        nasals_khz=_NASALS_KHZ * tract * np.exp(rng.normal(0, 0.09, _NASALS_KHZ.shape)),
         nasal_zero_khz=float(rng.uniform(0.7, 1.6)),
-        consonants_octaves=float(rng.normal(0, 0.15)),
+        consonants_octaves=float(rng.normal(0, 0.22)),
         consonant_level=float(10 ** rng.uniform(-0.3, 0.3)),
         phones_per_second=float(rng.uniform(9.0, 14.0)),
         pause_share=float(rng.uniform(0.03, 0.10)),
@@ -123,11 +123,11 @@ def draw_session(rng: np.random.Generator) -> Session:
     """A recording session."""
     return Session(
         level_db=float(rng.uniform(-32.0, -22.0)),
-        snr_db=float(rng.uniform(12.0, 30.0)),
-        noise_slope=float(rng.uniform(-0.9, 0.1)),
+        snr_db=float(rng.uniform(20.0, 40.0)),
+        noise_slope=float(rng.uniform(-0.7, 0.0)),
         hum_share=float(rng.uniform(0.0, 0.3)),
         channel=_draw_channel(rng),
-        f0_factor=float(np.exp(rng.normal(0, 0.03))),
+        f0_factor=float(np.exp(rng.normal(0, 0.025))),
         rate_factor=float(np.exp(rng.normal(0, 0.06))),
     )
 
@@ -155,7 +155,7 @@ def _draw_channel(rng: np.random.Generator) -> Float32:
     gain_db = np.insert(gain_db, [1, len(gain_db) - 1], [0.0, rng.normal(0, 2.5)])
     gain_db[-1] -= 12.0
     microphone = signal.firwin2(255, knots_hz, 10 ** (gain_db / 20), fs=SAMPLE_RATE_HZ)
-    t60_seconds, reverberant_db = rng.uniform(0.08, 0.35), rng.uniform(-22, -8)
+    t60_seconds, reverberant_db = rng.uniform(0.08, 0.3), rng.uniform(-28, -14)
     tail = np.arange(int(t60_seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     room = rng.standard_normal(len(tail)) * 10 ** (-3 * tail / t60_seconds)
     room *= 10 ** (reverberant_db / 20) / np.linalg.norm(room)
@@ -181,7 +181,7 @@ def _draw_tracks(voice: Voice, session: Session, frames: int, rng: np.random.Gen
             length = round(1.5 * length)
         span = slice(position, min(frames, position + length))
         if kind == "vowel":
-            place = voice.vowels_khz[rng.integers(len(voice.vowels_khz))] * np.exp(rng.normal(0, 0.03, 4))
+            place = voice.vowels_khz[rng.integers(len(voice.vowels_khz))] * np.exp(rng.normal(0, 0.02, 4))
             voicing[span] = rng.uniform(0.7, 1.0)
         elif kind == "nasal":
             place = voice.nasals_khz[rng.integers(len(voice.nasals_khz))]

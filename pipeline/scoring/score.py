@@ -38,6 +38,14 @@ class Evaluation(BaseModel):
     utterances: int
     speakers: int | None  # of the trials; None where they are not known
 
+    def summary(self) -> str:
+        """EER with its interval, minDCF and trial counts on one line."""
+        return (
+            f"EER {100 * self.eer:.2f} % ({self.interval_level:.0%} interval {100 * self.eer_interval.low:.2f} to "
+            f"{100 * self.eer_interval.high:.2f}), minDCF({self.p_target:g}) {self.min_dcf:.3f}, "
+            f"{self.target_trials} target and {self.nontarget_trials} non-target trials"
+        )
+
 
 def cosine_scores(embeddings: Mapping[str, NDArray[np.floating]], trials: Sequence[Trial]) -> NDArray[np.float64]:
     """Cosine of the two embeddings of every trial, computed in float64: [trials], within [-1, 1].

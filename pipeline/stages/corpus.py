@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from pipeline.corpus.read import corpus_fingerprint, read_corpus, write_cuts
+from pipeline.corpus.read import read_corpus, write_cuts
 from pipeline.corpus.split import split_speakers
 from pipeline.corpus.synthetic import make_synthetic_corpus
 from pipeline.corpus.trials import all_pairs_trials, write_trials
@@ -41,7 +42,7 @@ def jobs(recipe: Recipe, folder: Path | None) -> list[Job]:
         seed=recipe.seed,
     )
     if folder is not None:
-        sources = {"corpus": corpus_fingerprint(folder)}
+        sources = {"corpus": _fingerprint(folder)}
         return [Job(JOB, "corpus", settings, (), lambda context: _divide(context, folder), sources)]
     voices = _VoicesSettings(synthetic=recipe.corpus.synthetic, seed=recipe.seed)
     return [
@@ -79,3 +80,12 @@ def _divide(context: JobContext, folder: Path) -> None:
         f"    {len(split.train)} training utterances, {len(split.held_out)} held out; "
         f"{targets} target and {len(trials) - targets} non-target trials"
     )
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of the names and sizes of a corpus's files: a changed corpus is read again, a moved one is not."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()

@@ -20,10 +20,20 @@ Bytes = npt.NDArray[np.uint8]
 
 OK, BAD_BITS, BAD_SHAPE, BAD_BUFFER_SIZE, NULL_POINTER = range(5)
 
-SHAPE_FIELDS = (
-    "batch in_frames in_mel in_channels out_channels kernel_frames kernel_mel stride_frames stride_mel "
-    "pad_frames pad_mel groups"
-).split()
+SHAPE_FIELDS = [
+    "batch",
+    "in_frames",
+    "in_mel",
+    "in_channels",
+    "out_channels",
+    "kernel_frames",
+    "kernel_mel",
+    "stride_frames",
+    "stride_mel",
+    "pad_frames",
+    "pad_mel",
+    "groups",
+]
 
 
 class _Conv2d(ctypes.Structure):
@@ -133,7 +143,7 @@ class Layer:
             s["out_channels"],
         )
 
-    def call(self, output: Floats | None = None, scratch: Bytes | None = None, **overrides: int | None) -> _Conv2d:
+    def call(self, output: Floats | None = None, scratch: Bytes | None = None, /, **overrides: int | None) -> _Conv2d:
         values: dict[str, object] = {**self.shape, "bits": self.bits, "relu": self.relu}
         for name in ("codes", "palette", "scale", "bias"):
             array = getattr(self, name)

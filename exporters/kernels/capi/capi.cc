@@ -15,7 +15,7 @@ using voxpress::Conv2dTensors;
 using voxpress::Conv2dWeights;
 using voxpress::StatsPoolShape;
 
-// One conv2d call. Field order is part of the surface: all int64 fields first, so that there is no padding inside.
+// One conv2d call. The order of the fields is the surface: a caller lays them out as C does on a 64-bit ABI.
 struct VoxpressConv2d {
   Conv2dShape shape;
   Conv2dWeights weights;

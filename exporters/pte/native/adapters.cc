@@ -4,6 +4,8 @@
 #include <executorch/runtime/core/exec_aten/util/tensor_util.h>
 #include <executorch/runtime/platform/log.h>
 
+#include <limits>
+
 #include "base/status.h"
 #include "conv/conv2d.h"
 #include "pool/stats_pool.h"
@@ -103,9 +105,14 @@ class Arguments {
 
 bool resize(KernelRuntimeContext& context, const char* op, const Tensor& out, int64_t batch, int64_t frames,
             int64_t mel, int64_t channels) {
-  const SizesType sizes[] = {static_cast<SizesType>(batch), static_cast<SizesType>(frames), static_cast<SizesType>(mel),
-                             static_cast<SizesType>(channels)};
-  const Error error = ::executorch::runtime::resize_tensor(out, {sizes, 4});
+  const int64_t wanted[] = {batch, frames, mel, channels};
+  SizesType sizes[4];
+  Error error = Error::Ok;
+  for (int axis = 0; axis < 4; ++axis) {
+    if (wanted[axis] > std::numeric_limits<SizesType>::max()) error = Error::InvalidArgument;
+    sizes[axis] = static_cast<SizesType>(wanted[axis]);
+  }
+  if (error == Error::Ok) error = ::executorch::runtime::resize_tensor(out, {sizes, 4});
   if (error == Error::Ok) return true;
   fail(context, error, op, "the output does not fit into the memory planned for it");
   return false;

@@ -1,0 +1,185 @@
+"""From a device run to its report: figures, tables, plots and one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import jinja2
+
+from calibration.threshold import decision_flips
+from device_tests.records import Embedding, ModelRun, RunRecord, read_embeddings
+from device_tests.report.figures import (
+    FEW_TARGETS,
+    ModelFigures,
+    Report,
+    latency,
+    memory,
+    model_notes,
+    parity,
+    size_twin,
+)
+from device_tests.report.plots import DetSeries, det_plot, latency_plot, size_plot, widths
+from device_tests.report.tables import (
+    accuracy_table,
+    all_notes,
+    environment_rows,
+    latency_table,
+    markdown,
+    memory_table,
+    parity_table,
+    provenance_table,
+    report_table,
+    summary_table,
+)
+from pipeline.corpus.trials import Trial
+from pipeline.errors import InputError
+from pipeline.files import read_json, write_atomically
+from pipeline.scoring.metrics import DEFAULT_RESAMPLING, Resampling, det_curve
+from pipeline.scoring.score import Evaluation, cosine_scores, evaluate_scores, trial_labels
+
+__all__ = ["build_report", "read_report", "report_table"]
+
+REPORT_FILE = "report.json"
+
+
+def build_report(
+    run: RunRecord,
+    run_folder: Path,
+    reference: Mapping[str, Embedding],
+    artifact_references: Mapping[str, Mapping[str, Embedding]],
+    trials: Sequence[Trial],
+    out: Path,
+    *,
+    title: str,
+    speakers: Mapping[str, str] | None = None,
+    resampling: Resampling = DEFAULT_RESAMPLING,
+) -> Report:
+    """Compute every figure of a run and write `report.json`, `report.md` and `report.html` into `out`.
+
+    `reference`: embeddings [E] of the fp32 network by utterance; `artifact_references`: the same of each decoded
+    artifact, by bits label. With `speakers` (the speaker of every utterance) intervals come from resampled speakers.
+    Raises InputError if embeddings are missing or malformed, if their utterances are not those of their reference, or
+    if the trials do not fit them.
+    """
+    if not run.models:
+        raise InputError(run_folder, expected="a run of at least one model file", found="none")
+    labels = trial_labels(trials)
+
+    def evaluate(embeddings: Mapping[str, Embedding]) -> Evaluation:
+        scores = cosine_scores(embeddings, trials)
+        return evaluate_scores(scores, trials, speakers=speakers, resampling=resampling)
+
+    reference_scores = cosine_scores(reference, trials)
+    reference_figures = evaluate(reference)
+    used = {model.bits for model in run.models}
+    artifacts = {bits: evaluate(value) for bits, value in artifact_references.items() if bits in used}
+    controls = {model.format: model for model in run.models if model.is_control}
+
+    figures = []
+    device_scores = {}
+    for model in run.models:
+        path = run_folder / model.embeddings
+        embeddings = read_embeddings(path)
+        to_reference = parity(embeddings, reference, name=str(path))
+        artifact = artifact_references.get(model.bits)
+        scores = device_scores[model.file] = cosine_scores(embeddings, trials)
+        timings = latency(model, controls.get(model.format))
+        twin = size_twin(model, run.models)
+        figures.append(
+            ModelFigures(
+                file=model.file,
+                sha256=model.sha256,
+                bits=model.bits,
+                format=model.format,
+                lowering=model.lowering,
+                is_control=model.is_control,
+                file_bytes=model.file_bytes,
+                size_ratio=model.file_bytes / twin.file_bytes if twin else None,
+                device=evaluate_scores(scores, trials, speakers=speakers, resampling=resampling),
+                artifact=artifacts.get(model.bits),
+                reference_parity=to_reference,
+                artifact_parity=parity(embeddings, artifact, name=str(path)) if artifact is not None else None,
+                flips=decision_flips(reference_scores, scores, labels, reference_figures.threshold),
+                latency=timings,
+                load_ns=round(median(record.load_ns for record in model.rounds)),
+                first_ns=round(median(record.first_ns for record in model.rounds)),
+                memory=memory(model),
+                runtime=_runtime(model),
+                kernels=model.kernels,
+                delegates=model.delegates,
+                notes=model_notes(model, timings, has_artifact=artifact is not None),
+            )
+        )
+    report = Report(
+        title=title,
+        created_at=datetime.now(UTC),
+        device=run.device,
+        started_at=run.started_at,
+        environment=run.environment,
+        protocol=run.protocol,
+        reference=reference_figures,
+        models=tuple(figures),
+        notes=(*run.notes, *_trial_notes(reference_figures)),
+    )
+    order = widths(report.models)
+    curves = [DetSeries("fp32 reference", None, reference_figures.eer, det_curve(reference_scores, labels))]
+    for place, bits in enumerate(order):
+        # The first file of a width stands for it: its twins differ by rounding, as the parity table shows.
+        first = next(model for model in report.models if model.bits == bits)
+        curve = det_curve(device_scores[first.file], labels)
+        curves.append(DetSeries(f"{bits} .{first.format}", place, first.device.eer, curve))
+    _write(report, run, curves, out)
+    return report
+
+
+def read_report(folder: Path) -> Report:
+    """The `report.json` of a folder. Raises InputError if it is missing or malformed."""
+    return read_json(folder / REPORT_FILE, Report, what="a device report")
+
+
+def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Path) -> None:
+    detail = [
+        accuracy_table(report),
+        parity_table(report),
+        latency_table(report),
+        memory_table(report),
+        provenance_table(report),
+    ]
+    summary = summary_table(report)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.j2").render(
+        report=report,
+        summary=summary,
+        tables=detail,
+        notes=all_notes(report),
+        environment=environment_rows(report),
+        det=det_plot(curves),
+        size=size_plot(report),
+        latency=latency_plot(report, run),
+    )
+    write_atomically(out / "report.html", page)
+    write_atomically(out / "report.md", markdown(report, [summary, *detail]))
+    write_atomically(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
+
+
+def _trial_notes(reference: Evaluation) -> list[str]:
+    if reference.target_trials >= FEW_TARGETS:
+        return []
+    step = 100 / reference.target_trials
+    return [
+        f"few trials: {reference.target_trials} target trials, so a single miss moves the miss rate by {step:.2f} %"
+    ]
+
+
+def _runtime(model: ModelRun) -> str:
+    versions = sorted({f"{record.engine} {record.runtime_version}" for record in (model.accuracy, *model.rounds)})
+    return ", ".join(versions)

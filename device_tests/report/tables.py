@@ -1,0 +1,263 @@
+"""A report's tables, as text: one source for the page, the Markdown file and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table as RichTable
+
+from device_tests.report.figures import ModelFigures, Report
+from pipeline.scoring.score import Evaluation
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; `left` columns are words, the others figures."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+    left: int = 1
+
+
+def summary_table(report: Report) -> Table:
+    """Bytes, accuracy and speed of every file, on one line each."""
+    return Table(
+        "Summary",
+        ("bits", "file", "bytes", "× fp32", "EER %", "95 %", "cosine", "p50 ms", "× control"),
+        tuple(
+            (
+                model.bits,
+                _kind(model),
+                f"{model.file_bytes:,}",
+                _ratio(model.size_ratio, 3),
+                _percent(model.device.eer),
+                interval_text(model.device),
+                f"{model.reference_parity.cosine_mean:.5f}",
+                milliseconds(model.latency.p50_ns) + ("*" if model.notes else ""),
+                _ratio(model.latency.ratio, 2),
+            )
+            for model in report.models
+        ),
+        "Bytes and latency against the fp32 control of the same format in the same run; 95 %: bootstrap "
+        "interval of the EER; cosine of device embeddings to the fp32 reference, mean over utterances. * has a note.",
+        left=2,
+    )
+
+
+def accuracy_table(report: Report) -> Table:
+    """EER and minDCF of the reference, of each decoded artifact and of each file on the device; decision flips."""
+    rows = [("fp32", "reference, torch", *_rates(report.reference), NONE, NONE)]
+    shown: set[str] = set()
+    for model in report.models:
+        if model.artifact is not None and model.bits not in shown:
+            shown.add(model.bits)
+            rows.append((model.bits, "artifact, torch", *_rates(model.artifact), NONE, NONE))
+        flips = model.flips
+        rows.append((model.bits, _kind(model), *_rates(model.device), str(flips.harmful), str(flips.helpful)))
+    reference = report.reference
+    who = f" of {reference.speakers} speakers" if reference.speakers is not None else ""
+    return Table(
+        "Accuracy",
+        ("bits", "run as", "EER %", "95 % interval", "minDCF", "harmful flips", "helpful flips"),
+        tuple(rows),
+        f"{reference.target_trials:,} target and {reference.nontarget_trials:,} non-target trials over "
+        f"{reference.utterances:,} utterances{who}; the interval resamples {reference.eer_interval.unit} "
+        f"{reference.eer_interval.draws:,} times. minDCF at p_target {reference.p_target:g}. A flip is a trial decided "
+        f"otherwise than by the fp32 reference, both at its EER threshold {reference.threshold:.4f}; harmful: the "
+        "reference was right.",
+        left=2,
+    )
+
+
+def parity_table(report: Report) -> Table:
+    """How near the device's embeddings are to the fp32 reference and to the decoded artifact."""
+    return Table(
+        "Parity of embeddings",
+        ("bits", "file", "to fp32: mean", "min", "to artifact: mean", "min", "max rel. error"),
+        tuple(
+            (
+                model.bits,
+                _kind(model),
+                f"{model.reference_parity.cosine_mean:.6f}",
+                f"{model.reference_parity.cosine_min:.6f}",
+                f"{model.artifact_parity.cosine_mean:.6f}" if model.artifact_parity else NONE,
+                f"{model.artifact_parity.cosine_min:.6f}" if model.artifact_parity else NONE,
+                f"{model.artifact_parity.max_relative_error:.1e}" if model.artifact_parity else NONE,
+            )
+            for model in report.models
+        ),
+        "Cosines over all utterances. To fp32: what pressing cost. To the artifact: what the runtime adds, which "
+        "should be rounding only; relative error is max|x − a| / max|a| per utterance, the largest of all.",
+        left=2,
+    )
+
+
+def latency_table(report: Report) -> Table:
+    """Quantiles of the timings, the ratio to the control with its range over rounds, loading and first inference."""
+    protocol = report.protocol
+    return Table(
+        "Latency",
+        ("bits", "file", "p50 ms", "p90", "p99", "× control", "over rounds", "load ms", "first ms", "runs"),
+        tuple(
+            (
+                model.bits,
+                _kind(model),
+                milliseconds(model.latency.p50_ns),
+                milliseconds(model.latency.p90_ns),
+                milliseconds(model.latency.p99_ns),
+                _ratio(model.latency.ratio, 3),
+                NONE
+                if model.latency.ratio_low is None or model.latency.ratio_high is None
+                else f"{model.latency.ratio_low:.3f}–{model.latency.ratio_high:.3f}",
+                milliseconds(model.load_ns),
+                milliseconds(model.first_ns),
+                str(model.latency.runs),
+            )
+            for model in report.models
+        ),
+        f"{protocol.rounds} rounds over all files in turn, each {protocol.warmup} warm-up and {protocol.runs} timed "
+        f"runs of {protocol.speed_frames} frames, {protocol.threads} thread{'s' if protocol.threads > 1 else ''}. × "
+        "control: median over rounds of the ratio of medians to the fp32 control of the format.",
+        left=2,
+    )
+
+
+def memory_table(report: Report) -> Table:
+    """Bytes of the file and of the process."""
+    return Table(
+        "Memory",
+        ("bits", "file", "file bytes", "× fp32", "growth: load", "growth: run", "resident", "peak"),
+        tuple(
+            (
+                model.bits,
+                _kind(model),
+                f"{model.file_bytes:,}",
+                _ratio(model.size_ratio, 3),
+                f"{model.memory.load_growth_bytes:,}",
+                f"{model.memory.run_growth_bytes:,}",
+                f"{model.memory.resident_bytes:,}",
+                f"{model.memory.peak_bytes:,}",
+            )
+            for model in report.models
+        ),
+        "Bytes. Growth of resident memory from just before the model is loaded: the model's own. Resident and peak are "
+        "the whole process, with its runtime, and compare within a format only.",
+        left=2,
+    )
+
+
+def provenance_table(report: Report) -> Table:
+    """Which file, by which runtime, and what of VoxPress ran in it."""
+    return Table(
+        "What ran",
+        ("file", "runtime", "VoxPress kernels", "delegates", "sha256"),
+        tuple(
+            (
+                model.file,
+                model.runtime,
+                ", ".join(model.kernels) or "none",
+                ", ".join(model.delegates) or "none",
+                model.sha256[:12],
+            )
+            for model in report.models
+        ),
+        "Kernels as the runtime's process names them after running.",
+        left=5,
+    )
+
+
+def environment_rows(report: Report) -> tuple[tuple[str, str], ...]:
+    """The machine, as pairs of name and value."""
+    environment = report.environment
+    clock = f"{environment.clock_hz / 1e9:.2f} GHz" if environment.clock_hz else "not readable"
+    crop = report.protocol.crop_seconds
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
+    return (
+        ("device", report.device),
+        ("measured", report.started_at.strftime("%Y-%m-%d %H:%M UTC")),
+        ("system", f"{environment.os}, kernel {environment.kernel}"),
+        ("processor", f"{environment.cpu_model}, {environment.cores} cores"),
+        ("clock", f"{clock}, governor {environment.governor or 'not readable'}"),
+        ("memory", f"{environment.memory_bytes:,} bytes"),
+        ("load at start", NONE if environment.load_average is None else f"{environment.load_average:.2f}"),
+        ("utterances", "whole" if crop is None else f"cut to {crop:g} s"),
+        ("software", f"VoxPress {environment.voxpress}, Python {environment.python}, {packages}"),
+    )
+
+
+def report_table(report: Report) -> RichTable:
+    """The summary for a terminal of 100 columns."""
+    source = summary_table(report)
+    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=_terminal_caption(report))
+    for index, column in enumerate(source.columns):
+        table.add_column(column, justify="left" if index < source.left else "right", no_wrap=True)
+    previous = None
+    for row in source.rows:
+        # The width is said once for the files that share it.
+        table.add_row("" if row[0] == previous else row[0], *row[1:])
+        previous = row[0]
+    return table
+
+
+def markdown(report: Report, tables: Sequence[Table]) -> str:
+    """The whole report in Markdown."""
+    lines = [f"# {' '.join(report.title.split())}", ""]
+    lines += [f"- {name}: {value}" for name, value in environment_rows(report)]
+    lines += ["", "## Notes", ""]
+    lines += [f"- {note}" for note in all_notes(report)] or ["- none"]
+    for table in tables:
+        lines += ["", f"## {table.title}", ""]
+        lines.append(f"| {' | '.join(table.columns)} |")
+        lines.append("|" + "|".join("---" if i < table.left else "--:" for i in range(len(table.columns))) + "|")
+        lines += [f"| {' | '.join(row)} |" for row in table.rows]
+        lines += ["", table.caption]
+    return "\n".join(lines) + "\n"
+
+
+def all_notes(report: Report) -> list[str]:
+    """Notes on the run, then those on single files, with the file's name; the same note of several files once."""
+    files: dict[str, list[str]] = {}
+    for model in report.models:
+        for note in model.notes:
+            files.setdefault(note, []).append(model.file)
+    return [*report.notes, *(f"{', '.join(names)}: {note}" for note, names in files.items())]
+
+
+def interval_text(evaluation: Evaluation) -> str:
+    """An EER's interval in per cent."""
+    return f"{100 * evaluation.eer_interval.low:.2f}–{100 * evaluation.eer_interval.high:.2f}"
+
+
+def milliseconds(nanoseconds: int) -> str:
+    """A time in ms with three or more figures."""
+    value = nanoseconds / 1e6
+    return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def _terminal_caption(report: Report) -> str:
+    reference = report.reference
+    notes = len(all_notes(report))
+    starred = f"; {notes} note{'s' if notes > 1 else ''} in the report (*)" if notes else ""
+    return f"fp32 reference: EER {_percent(reference.eer)} % [{interval_text(reference)}]{starred}"
+
+
+def _rates(evaluation: Evaluation) -> tuple[str, str, str]:
+    return _percent(evaluation.eer), interval_text(evaluation), f"{evaluation.min_dcf:.3f}"
+
+
+def _kind(model: ModelFigures) -> str:
+    return f".{model.format}" + (" stock" if model.lowering == "stock" else "")
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2f}"
+
+
+def _ratio(ratio: float | None, digits: int) -> str:
+    return NONE if ratio is None else f"{ratio:.{digits}f}"

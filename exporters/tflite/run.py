@@ -1,0 +1,143 @@
+"""Runs a .tflite file of ours on the stock LiteRT interpreter, with our delegate where the file has our ops."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Delegate, Interpreter, load_delegate
+
+from exporters.native import native_path
+from exporters.tflite.emit import CONV2D_OP, OUTPUT_NAME, STATS_POOL_OP
+from exporters.tflite.graph import FILE_IDENTIFIER, SIGNATURE
+from pipeline.artifact.schema import INPUT_NAME
+from pipeline.errors import InputError, MissingToolError
+
+Floats = npt.NDArray[np.float32]
+
+# The root table of the smallest flatbuffer lies behind its offset and the identifier.
+_SMALLEST_FILE_BYTES = 16
+
+
+class TfliteRunner:
+    """One interpreter over one model file: features [T, mel] -> embedding [E], any T.
+
+    A file given by its path is mapped, not read, so that its weights cost no anonymous memory. Not for use from
+    several threads at once; several runners may work side by side.
+    """
+
+    def __init__(self, model: Path | bytes, threads: int = 1) -> None:
+        """Load and check a model.
+
+        Raises InputError, naming the file, if it is missing, corrupt, asks for ops that are neither stock nor ours, or
+        has not our input and output; MissingToolError if it has our ops and the delegate is not built.
+        """
+        if threads < 1:
+            raise InputError("threads", expected="at least 1", found=str(threads))
+        self._name: str | Path = model if isinstance(model, Path) else "model in memory"
+        delegates = [_load_delegate()] if _has_our_ops(model, self._name) else []
+        source = {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}
+        try:
+            self._interpreter = Interpreter(**source, num_threads=threads, experimental_delegates=delegates)
+            self._input, self._output = self._endpoints()
+            self._frames = int(self._input["shape"][1])
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(self._name, expected="a model that LiteRT can run", found=str(error)) from error
+
+    @property
+    def mel(self) -> int:
+        """Mel bins that the model takes."""
+        return int(self._input["shape"][2])
+
+    @property
+    def delegates(self) -> tuple[str, ...]:
+        """Delegates that run at least one node, sorted: "voxpress", "xnnpack"."""
+        # LiteRT tells delegated nodes from others nowhere else. Ours takes each of our nodes by itself; what else is
+        # delegated is XNNPACK's, which LiteRT applies of its own accord.
+        names = [str(node["op_name"]) for node in self._interpreter._get_ops_details()]
+        ours = sum(name in (CONV2D_OP, STATS_POOL_OP) for name in names)
+        return (*(("voxpress",) if ours else ()), *(("xnnpack",) if names.count("DELEGATE") > ours else ()))
+
+    def embed(self, features: Floats) -> Floats:
+        """The embedding, float32 [E], of log-mel features [T, mel] of one utterance.
+
+        Raises InputError if features has another shape or type, or the model refuses this T.
+        """
+        if features.ndim != 2 or features.shape[0] < 1 or features.shape[1] != self.mel or features.dtype != np.float32:
+            raise InputError(
+                "features", expected=f"float32 [T, {self.mel}]", found=f"{features.dtype} {list(features.shape)}"
+            )
+        try:
+            if features.shape[0] != self._frames:
+                # Forgotten until the resize has worked: after a refusal the interpreter must be resized again.
+                self._frames = 0
+                self._interpreter.resize_tensor_input(self._input["index"], (1, *features.shape))
+                self._interpreter.allocate_tensors()
+                self._frames = features.shape[0]
+            self._interpreter.set_tensor(self._input["index"], features[None])
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                self._name, expected=f"a model that runs on {features.shape[0]} frames", found=str(error)
+            ) from error
+        return np.asarray(self._interpreter.get_tensor(self._output["index"])[0], np.float32)
+
+    def _endpoints(self) -> tuple[dict[str, npt.NDArray[np.int32]], dict[str, npt.NDArray[np.int32]]]:
+        """Details of the input and the output tensor, after checking that they are the ones our files have."""
+        names = self._interpreter.get_signature_list().get(SIGNATURE, {})
+        if names != {"inputs": [INPUT_NAME], "outputs": [OUTPUT_NAME]}:
+            raise InputError(
+                self._name, expected=f"signature {SIGNATURE}({INPUT_NAME}) -> {OUTPUT_NAME}", found=str(names or "none")
+            )
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if (len(inputs), len(outputs)) != (1, 1):
+            raise InputError(self._name, expected="one input and one output", found=f"{len(inputs)} and {len(outputs)}")
+        source, target = inputs[0], outputs[0]
+        for details, shape in ((source, "[1, T, mel]"), (target, "[1, E]")):
+            sizes = details["shape"]
+            if details["dtype"] is not np.float32 or len(sizes) != shape.count(",") + 1 or sizes[0] != 1:
+                raise InputError(
+                    self._name, expected=f"{details['name']} float32 {shape}", found=f"{details['dtype']} {list(sizes)}"
+                )
+        return source, target
+
+
+def _load_delegate() -> Delegate:
+    path = native_path("tflite_delegate")
+    try:
+        ctypes.CDLL(str(path))  # first alone: LiteRT's wrapper of a library that does not load dies noisily
+        return load_delegate(str(path))
+    except (OSError, ValueError) as error:
+        raise MissingToolError(f"{path}: expected a delegate that loads, found: {error}") from error
+
+
+def _has_our_ops(model: Path | bytes, name: str | Path) -> bool:
+    """Whether the file names our custom ops. Raises InputError for other custom ops, or if this is no .tflite file."""
+    data: bytes | mmap.mmap = _mapped(model) if isinstance(model, Path) else model
+    if len(data) < _SMALLEST_FILE_BYTES or data[4:8] != FILE_IDENTIFIER:
+        raise InputError(name, expected="a .tflite file (identifier TFL3)", found=f"{data[4:8]!r}")
+    try:
+        root = schema.Model.GetRootAs(data, 0)
+        codes = {root.OperatorCodes(i).CustomCode() for i in range(root.OperatorCodesLength())} - {None}
+    except (struct.error, ValueError, TypeError, IndexError, OverflowError) as error:
+        raise InputError(name, expected="a whole .tflite file", found=f"a broken one ({error})") from error
+    foreign = sorted(code.decode(errors="replace") for code in codes - {CONV2D_OP.encode(), STATS_POOL_OP.encode()})
+    if foreign:
+        raise InputError(name, expected="stock ops and those of VoxPress", found=f"custom op {foreign[0]!r}")
+    return bool(codes)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as stream:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise InputError(path, expected="a .tflite file", found="no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: mmap's word for an empty file
+        raise InputError(path, expected="a .tflite file", found=str(error)) from error

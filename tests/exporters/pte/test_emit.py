@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from exporters.pte.emit import emit_pte, frame_range
+from exporters.pte.run import PteRunner
+from pipeline.errors import InputError
+from pipeline.features.spec import FrontEndSpec
+from tests.exporters.pte.models import (
+    LENGTHS,
+    MAX_FRAMES,
+    MIN_FRAMES,
+    reference,
+    relative_error,
+    resnet34_artifact,
+    tiny_pte,
+    utterance,
+)
+from tests.factories import tiny_artifact
+
+
+@pytest.mark.parametrize("bits", [1, 3, 4, 8, 32])
+def test_pressed_file_equals_the_reference_at_every_length(bits: int) -> None:
+    runner = PteRunner(tiny_pte(bits))
+    for frames in LENGTHS:
+        features = utterance(frames)
+        assert relative_error(runner.embed(features), reference(bits, features)) < 1e-5, frames
+
+
+def test_depthwise_layers_equal_the_reference() -> None:
+    runner = PteRunner(tiny_pte(4, depthwise=True))
+    features = utterance(98)
+    assert relative_error(runner.embed(features), reference(4, features, depthwise=True)) < 1e-5
+
+
+def test_stock_file_equals_the_reference_at_every_length() -> None:
+    runner = PteRunner(tiny_pte(4, "stock"))
+    for frames in LENGTHS:
+        features = utterance(frames)
+        assert relative_error(runner.embed(features), reference(4, features)) < 1e-4, frames
+
+
+def test_a_short_utterance_after_a_long_one_is_not_disturbed_by_it() -> None:
+    features = utterance(MIN_FRAMES)
+    runner = PteRunner(tiny_pte(4))
+    first = runner.embed(features)
+    runner.embed(utterance(MAX_FRAMES))
+    assert (runner.embed(features) == first).all()
+
+
+def test_the_file_says_what_it_is() -> None:
+    artifact = tiny_artifact(4)
+    manifest = PteRunner(tiny_pte(4)).manifest
+    assert manifest is not None
+    assert manifest["artifact"] == "tiny-4bit"
+    assert manifest["bits"] == {node.name: 4 for node in artifact.header.layers}
+    assert manifest["ops"] == {"voxpress::conv2d": 1, "voxpress::stats_pool": 1}
+    assert (manifest["min_frames"], manifest["max_frames"]) == (MIN_FRAMES, MAX_FRAMES)
+    stock = PteRunner(tiny_pte(4, "stock")).manifest
+    assert stock is not None
+    assert (stock["lowering"], stock["ops"]) == ("stock", {})
+
+
+def test_codes_lie_packed_and_aligned_in_the_file() -> None:
+    data = tiny_pte(4)
+    for layer in tiny_artifact(4).layers.values():
+        assert layer.codes is not None
+        offset = data.find(layer.codes.tobytes())
+        assert offset > 0, layer.node.name
+        assert offset % 64 == 0, layer.node.name
+
+
+def test_frames_follow_the_front_end() -> None:
+    limits = frame_range(FrontEndSpec(), 10.0)
+    assert (limits.minimum, limits.maximum) == (28, 998)
+    slower = frame_range(FrontEndSpec(frame_shift_ms=20.0, min_seconds=0.5), 10.0)
+    assert (slower.minimum, slower.maximum) == (24, 499)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, -1.0])
+def test_a_limit_below_the_shortest_utterance_is_refused(seconds: float) -> None:
+    with pytest.raises(InputError, match=r"max_seconds: expected more than 0\.3"):
+        emit_pte(tiny_artifact(4), lowering="voxpress", max_seconds=seconds)
+
+
+@pytest.mark.slow
+def test_resnet34_shrinks_in_the_file() -> None:
+    stock, dense, four, one = (
+        len(emit_pte(resnet34_artifact(bits), lowering=lowering, max_seconds=10))
+        for bits, lowering in ((32, "stock"), (32, "voxpress"), (4, "voxpress"), (1, "voxpress"))
+    )
+    assert dense < stock * 1.01
+    assert four <= 0.14 * stock
+    assert one <= 0.045 * stock

@@ -1,0 +1,77 @@
+"""The tests of kernels and delegate once more against a build with AddressSanitizer and UndefinedBehaviorSanitizer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITES = (
+    "tests/kernels/test_unpack.py",
+    "tests/kernels/test_conv2d.py",
+    "tests/kernels/test_stats_pool.py",
+    "tests/exporters/tflite/test_delegate.py",
+)
+# Says that a buffer has 100 bytes when it has 10; only a sanitizer that is awake notices.
+OVERRUN = """
+import ctypes
+from tests.kernels.capi import library
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+library().voxpress_unpack(libc.malloc(10), 100, 8, 0, 100, ctypes.create_string_buffer(100))
+"""
+
+
+def _tool(name: str) -> str:
+    """A build tool of this environment, or of the PATH."""
+    beside_python = Path(sys.executable).parent / name
+    found = str(beside_python) if beside_python.is_file() else shutil.which(name)
+    assert found is not None, f"{name} is needed to build the kernels"
+    return found
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables under which Python runs with the sanitizers and a build of ours that has them."""
+    folder = tmp_path_factory.mktemp("sanitized")
+    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}"]
+    options = ["-DVOXPRESS_SANITIZE=ON", "-DVOXPRESS_EXECUTORCH=OFF"]
+    for command in (["-S", str(ROOT), "-B", str(folder), *generator, *options], ["--build", str(folder), "-j2"]):
+        subprocess.run([_tool("cmake"), *command], check=True, capture_output=True)
+    runtimes = [
+        subprocess.run(["c++", f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    return {
+        **os.environ,
+        "LD_PRELOAD": " ".join(runtimes),
+        # Leaks are not looked for: the interpreter itself keeps memory to its end. Python's own allocator would hide
+        # small overruns, so the tests' buffers come from malloc.
+        "ASAN_OPTIONS": "detect_leaks=0,handle_segv=0",
+        "UBSAN_OPTIONS": "halt_on_error=1,print_stacktrace=1",
+        "PYTHONMALLOC": "malloc",
+        "VOXPRESS_NATIVE_DIR": str(folder),
+    }
+
+
+def _python(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_sanitizer_is_awake(environment: dict[str, str]) -> None:
+    result = _python(environment, "-c", OVERRUN)
+    assert result.returncode != 0
+    assert "AddressSanitizer: heap-buffer-overflow" in result.stderr
+
+
+@pytest.mark.slow
+def test_kernels_and_delegate_are_clean_under_sanitizers(environment: dict[str, str]) -> None:
+    result = _python(environment, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *SUITES)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]

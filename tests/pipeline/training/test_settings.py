@@ -1,0 +1,21 @@
+import pytest
+
+from pipeline.training.settings import TrainingSettings
+
+
+def test_the_learning_rate_warms_up_and_decays() -> None:
+    settings = TrainingSettings(steps=101, lr=0.1, final_lr=0.001, warmup_steps=10)
+    assert settings.lr_at(0) == pytest.approx(0.01)
+    assert settings.lr_at(50) == pytest.approx(0.01)  # half-way in the exponent
+    assert settings.lr_at(100) == pytest.approx(0.001)
+
+
+def test_the_margin_grows_between_its_two_points() -> None:
+    settings = TrainingSettings(steps=100, margin=0.2, margin_start=0.2, margin_full=0.6)
+    assert [settings.margin_at(step) for step in (0, 20, 40, 60, 99)] == pytest.approx([0, 0, 0.1, 0.2, 0.2])
+    assert TrainingSettings(steps=100, margin=0.2).margin_at(0) == 0.2
+
+
+def test_a_margin_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(ValueError, match="margin_full comes before margin_start"):
+        TrainingSettings(steps=1, margin_start=0.5, margin_full=0.4)
