@@ -43,7 +43,7 @@ GOLDEN_EMBEDDINGS = "golden/embeddings.safetensors"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 # Paths inside a bundle: plain names with slashes between them, no way out of the folder.
-BundlePath = Annotated[str, Field(pattern=r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*$")]
+BundlePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

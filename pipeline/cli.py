@@ -136,6 +136,9 @@ def main() -> NoReturn:
     except VoxPressError as error:
         typer.echo(f"voxpress: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that may not be written
+        typer.echo(f"voxpress: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        sys.exit(VoxPressError.exit_code)
     except KeyboardInterrupt:
         typer.echo("voxpress: interrupted; run the same command again to go on", err=True)
         sys.exit(EXIT_INTERRUPTED)
@@ -148,3 +151,7 @@ def _print(table: object) -> None:
     console = Console()
     # In a pipe there is no terminal width to respect.
     Console(width=None if console.is_terminal else 140).print(table)
+
+
+if __name__ == "__main__":
+    main()

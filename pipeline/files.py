@@ -65,17 +65,21 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         raise VoxPressError(f"{path}: could not be written: {error.strerror or error}") from error
     try:
         yield partial
+        _take_the_place(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _take_the_place(partial: Path, path: Path) -> None:
+    try:
         old = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL_MARK}", dir=path.parent))
         if path.exists():
             os.replace(path, old)
         os.replace(partial, path)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise VoxPressError(f"{path}: could not be written: {error.strerror or error}") from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def read_json(path: Path, model: type[Model], *, what: str) -> Model:
