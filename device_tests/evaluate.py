@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from exporters.tflite.run import TfliteRunner
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from rich.table import Table
 from torch import nn
@@ -20,6 +19,7 @@ from torch import nn
 from device_tests.drive.host import embed_with_engine
 from exporters.bundle import MANIFEST_FILE, Manifest, checked_file, read_manifest, unzip_bundle
 from exporters.pte.run import PteRunner
+from exporters.tflite.run import TfliteRunner
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed as embed_in_torch
 from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
@@ -102,7 +102,8 @@ def evaluate(
     """
     trials = read_trials(trials_file)
     names = sorted({name for trial in trials for name in (trial.enrolment, trial.test)})
-    check_trials_against(trials, lambda name: (audio / name).is_file(), path=trials_file)
+    present = {name for name in names if (audio / name).is_file()}
+    check_trials_against(trials, present, trials_path=trials_file, corpus=audio)
     results = []
     with _subjects(model, only) as subjects:
         known: dict[FrontEndSpec, Features] = {}

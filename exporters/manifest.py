@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from pipeline.artifact.store import LoadedArtifact
+from pipeline.errors import InputError
 from pipeline.features.fbank import min_frames
 from pipeline.features.spec import FrontEndSpec
+from pipeline.files import first_problem
 
 MANIFEST_KEY = "voxpress_manifest"
 
@@ -34,6 +37,14 @@ class ModelManifest(BaseModel):
     min_frames: PositiveInt
     max_frames: PositiveInt | None  # None: no limit but memory
     frontend: FrontEndSpec
+
+
+def parse_manifest(text: str, name: str | PathLike[str]) -> ModelManifest:
+    """The manifest in a model file's text. Raises InputError naming the file if it is malformed."""
+    try:
+        return ModelManifest.model_validate_json(text)
+    except ValidationError as error:
+        raise InputError(name, expected="a VoxPress manifest in the model", found=first_problem(error)) from None
 
 
 def model_manifest(artifact: LoadedArtifact, lowering: Lowering, *, max_frames: int | None) -> ModelManifest:

@@ -42,7 +42,7 @@ def verify_model(
         error = float(np.abs(runner.embed(features) - wanted).max() / np.abs(wanted).max())
         if not error <= TOLERANCE:  # also catches NaN
             raise VerificationError(
-                f"{name}: expected embeddings within {TOLERANCE:g} of the reference at {count} frames, found {error:.3g}"
+                f"{name}: expected embeddings within {TOLERANCE:g} of the reference's, found {error:.3g} at {count} frames"
             )
         worst = max(worst, error)
     return worst

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifact.bitpack import pack_codes
 from pipeline.artifact.schema import Artifact, Conv2dNode, StatsPoolNode
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.features.spec import FrontEndSpec
-from pipeline.artifact.bitpack import pack_codes
 
 
 def random_layer(node: Conv2dNode, rng: np.random.Generator) -> StoredLayer:

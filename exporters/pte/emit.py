@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,13 +11,12 @@ from executorch.exir import ExecutorchBackendConfig, to_edge, to_edge_transform_
 from torch import Tensor, nn
 from torch.nn import functional
 
-from exporters.pte.ops import CONV2D_VERSION, STATS_POOL_VERSION
+from exporters.manifest import CONV2D_VERSION, MANIFEST_KEY, STATS_POOL_VERSION, Lowering, model_manifest
 from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import InputError
+from pipeline.features.fbank import max_frames, min_frames
 from pipeline.features.spec import FrontEndSpec
-
-Lowering = Literal["voxpress", "stock"]
 
 # Every constant starts on a cache line, so that kernels may read codes straight from the mapped file.
 _CONSTANT_ALIGNMENT = 64
@@ -40,7 +36,7 @@ def frame_range(spec: FrontEndSpec, max_seconds: float) -> FrameRange:
     frames = 1 + floor((samples - window) / shift), as edges are snipped.
     Raises InputError if `max_seconds` gives no more frames than the shortest utterance.
     """
-    limits = FrameRange(_frames(spec, spec.min_seconds), _frames(spec, max_seconds))
+    limits = FrameRange(min_frames(spec), max_frames(max_seconds, spec))
     if limits.maximum <= limits.minimum:
         raise InputError("max_seconds", expected=f"more than {spec.min_seconds}", found=str(max_seconds))
     return limits
@@ -60,10 +56,11 @@ def emit_pte(artifact: LoadedArtifact, *, lowering: Lowering, max_seconds: float
     frames = torch.export.Dim("frames", min=limits.minimum, max=limits.maximum)
     with torch.no_grad():
         exported = torch.export.export(network.eval(), (example,), dynamic_shapes=({1: frames},), strict=True)
+    manifest = model_manifest(artifact, lowering, max_frames=limits.maximum)
     answers = {
         "min_frames": limits.minimum,
         "max_frames": limits.maximum,
-        "voxpress_manifest": json.dumps(_manifest(artifact, lowering, limits), sort_keys=True),
+        MANIFEST_KEY: manifest.model_dump_json(),
     }
     if lowering == "voxpress":
         edge = to_edge(exported, constant_methods=answers)
@@ -199,28 +196,6 @@ def _stock_stats_pool(x: Tensor) -> Tensor:
 
 def _folded_weight(layer: StoredLayer) -> Tensor:
     return torch.from_numpy(layer.dense_weight() * layer.scale[:, None, None, None])
-
-
-def _manifest(artifact: LoadedArtifact, lowering: Lowering, limits: FrameRange) -> dict[str, Any]:
-    header = artifact.header
-    stock = lowering == "stock"
-    return {
-        "artifact": header.name,
-        "architecture": header.architecture,
-        "bits": {node.name: 32 if stock else node.bits for node in header.layers},
-        "embedding_dim": header.embedding_dim,
-        "frontend_sha256": hashlib.sha256(header.frontend.model_dump_json().encode()).hexdigest(),
-        "lowering": lowering,
-        "max_frames": limits.maximum,
-        "min_frames": limits.minimum,
-        "ops": {} if stock else {"voxpress::conv2d": CONV2D_VERSION, "voxpress::stats_pool": STATS_POOL_VERSION},
-        "source_sha256": header.source_sha256,
-    }
-
-
-def _frames(spec: FrontEndSpec, seconds: float) -> int:
-    samples = round(seconds * spec.sample_rate_hz)
-    return max(0, 1 + (samples - spec.window_samples) // spec.shift_samples)
 
 
 def _key(name: str) -> str:

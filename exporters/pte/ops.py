@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from exporters.manifest import CONV2D_VERSION, STATS_POOL_VERSION
 from pipeline.artifact.decode import stats_pool as reference_stats_pool
 from pipeline.artifact.schema import conv_out_size
 from pipeline.errors import InputError
-
-CONV2D_VERSION = 1
-STATS_POOL_VERSION = 1
 
 _CONV2D_ARGUMENTS = (
     "Tensor x, Tensor codes, Tensor? palette, Tensor scale, Tensor bias, Tensor? residual, int[] kernel, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from exporters.manifest import MANIFEST_KEY, ModelManifest, parse_manifest
 from exporters.native import native_path
 from pipeline.errors import InputError
 
@@ -44,10 +44,12 @@ class PteRunner:
         self.min_frames = int(self._answer("min_frames", 1))
 
     @property
-    def manifest(self) -> dict[str, Any] | None:
-        """What the file says about itself, or None if VoxPress did not write it."""
-        text = self._answer("voxpress_manifest", None)
-        return None if text is None else dict(json.loads(text))
+    def manifest(self) -> ModelManifest:
+        """What the file says about itself. Raises InputError if VoxPress did not write it."""
+        text = self._answer(MANIFEST_KEY, None)
+        if text is None:
+            raise InputError(self.name, expected="a model that VoxPress wrote", found="no manifest in it")
+        return parse_manifest(text, self.name)
 
     def embed(self, features: Floats) -> Floats:
         """Embedding float32 [E] of features float32 [frames, mel].

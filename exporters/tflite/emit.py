@@ -9,27 +9,23 @@ Two lowerings of the same program:
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from exporters.manifest import CONV2D_VERSION, STATS_POOL_VERSION, Lowering, model_manifest
 from exporters.tflite.graph import ABSENT, Graph
 from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode, StatsPoolNode, conv_out_size
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import InputError
 
-Lowering = Literal["voxpress", "stock"]
-
 CONV2D_OP = "voxpress.conv2d"
 STATS_POOL_OP = "voxpress.stats_pool"
-CONV2D_OP_VERSION = 1
-STATS_POOL_OP_VERSION = 1
 OUTPUT_NAME = "embedding"
 # Frames of the input until the caller resizes it: two seconds, so that tools that never resize measure a fair length.
 DEFAULT_FRAMES = 200
@@ -41,8 +37,8 @@ _NO_ACTIVATION = schema.ActivationFunctionType.NONE
 def emit_tflite(artifact: LoadedArtifact, *, lowering: Lowering) -> bytes:
     """The .tflite file of an artifact: signature `serving_default`, features [1, T, mel] -> embedding [1, E].
 
-    T is dynamic (resize the input); the file says 200. The metadata entry `voxpress.manifest` is JSON: artifact name,
-    lowering, bits per layer, op versions and the sha256 of frontend.json.
+    T is dynamic (resize the input); the file says 200. The metadata entry `voxpress_manifest` is the
+    JSON text of a ModelManifest.
     Raises InputError if the program does not end in one vector per utterance, or for an unknown lowering.
     """
     if lowering not in ("voxpress", "stock"):
@@ -81,10 +77,6 @@ class _Writer(ABC):
     def stats_pool(self, node: StatsPoolNode, x: _Value) -> _Value:
         """Append statistics pooling; returns its output."""
 
-    @abstractmethod
-    def op_versions(self) -> dict[str, int]:
-        """Versions of the custom ops that the file uses."""
-
     def write(self, lowering: Lowering) -> bytes:
         header = self.artifact.header
         mel = header.frontend.num_mel_bins
@@ -110,7 +102,7 @@ class _Writer(ABC):
         return self.graph.finish(
             inputs={INPUT_NAME: features},
             outputs={OUTPUT_NAME: embedding},
-            manifest=self._manifest(lowering),
+            manifest=model_manifest(self.artifact, lowering, max_frames=None).model_dump_json(),
             description=f"VoxPress {header.name}, {lowering} ops",
         )
 
@@ -141,23 +133,9 @@ class _Writer(ABC):
         index = self.graph.value(name, (1, frames, mel, channels), dynamic_axis=1 if dynamic else None)
         return _Value(index, frames, mel, channels, dynamic)
 
-    def _manifest(self, lowering: Lowering) -> dict[str, Any]:
-        header = self.artifact.header
-        frontend = header.frontend.model_dump_json(indent=2) + "\n"  # as in the artifact's frontend.json
-        return {
-            "artifact": header.name,
-            "lowering": lowering,
-            "bits": {node.name: node.bits for node in header.layers},
-            "op_versions": self.op_versions(),
-            "frontend_sha256": hashlib.sha256(frontend.encode()).hexdigest(),
-        }
-
 
 class _VoxPressWriter(_Writer):
     """One custom op per node; see exporters/tflite/native/options.h for the layout of their options."""
-
-    def op_versions(self) -> dict[str, int]:
-        return {CONV2D_OP: CONV2D_OP_VERSION, STATS_POOL_OP: STATS_POOL_OP_VERSION}
 
     def conv2d(self, layer: StoredLayer, x: _Value, residual: _Value | None) -> _Value:
         node = layer.node
@@ -184,19 +162,16 @@ class _VoxPressWriter(_Writer):
 def conv2d_options(node: Conv2dNode) -> bytes:
     """Custom options of `voxpress.conv2d`, 40 bytes, little-endian."""
     sizes = (*node.kernel, *node.stride, *node.padding, node.groups, 0)
-    return struct.pack("<4sHBB8i", b"VXC2", CONV2D_OP_VERSION, node.bits, node.relu, *sizes)
+    return struct.pack("<4sHBB8i", b"VXC2", CONV2D_VERSION, node.bits, node.relu, *sizes)
 
 
 def stats_pool_options() -> bytes:
     """Custom options of `voxpress.stats_pool`, 8 bytes, little-endian."""
-    return struct.pack("<4sHH", b"VXSP", STATS_POOL_OP_VERSION, 0)
+    return struct.pack("<4sHH", b"VXSP", STATS_POOL_VERSION, 0)
 
 
 class _StockWriter(_Writer):
     """Builtin ops in the forms that XNNPACK takes; activations stay NHWC throughout."""
-
-    def op_versions(self) -> dict[str, int]:
-        return {}
 
     def conv2d(self, layer: StoredLayer, x: _Value, residual: _Value | None) -> _Value:
         node = layer.node

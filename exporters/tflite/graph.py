@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from exporters.manifest import MANIFEST_KEY
+
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 BUFFER_ALIGNMENT = 64
-MANIFEST_NAME = "voxpress.manifest"
 SIGNATURE = "serving_default"
 ABSENT = -1  # index of an optional input that is not given
 
@@ -78,11 +78,10 @@ class Graph:
         return output
 
     def finish(
-        self, *, inputs: Mapping[str, int], outputs: Mapping[str, int], manifest: Mapping[str, Any], description: str
+        self, *, inputs: Mapping[str, int], outputs: Mapping[str, int], manifest: str, description: str
     ) -> bytes:
         """The whole file. `inputs` and `outputs` are the names and tensors of the signature."""
-        text = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
-        self._buffers.append(schema.BufferT(data=np.frombuffer(text, np.uint8)))
+        self._buffers.append(schema.BufferT(data=np.frombuffer(manifest.encode(), np.uint8)))
         subgraph = schema.SubGraphT(
             tensors=self._tensors,
             inputs=list(inputs.values()),
@@ -96,7 +95,7 @@ class Graph:
             subgraphs=[subgraph],
             description=description,
             buffers=self._buffers,
-            metadata=[schema.MetadataT(name=MANIFEST_NAME, buffer=len(self._buffers) - 1)],
+            metadata=[schema.MetadataT(name=MANIFEST_KEY, buffer=len(self._buffers) - 1)],
             signatureDefs=[
                 schema.SignatureDefT(
                     inputs=[schema.TensorMapT(name=name, tensorIndex=index) for name, index in inputs.items()],

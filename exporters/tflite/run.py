@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Delegate, Interpreter, load_delegate
 
+from exporters.manifest import MANIFEST_KEY, ModelManifest, parse_manifest
 from exporters.native import native_path
 from exporters.tflite.emit import CONV2D_OP, OUTPUT_NAME, STATS_POOL_OP
 from exporters.tflite.graph import FILE_IDENTIFIER, SIGNATURE
@@ -39,6 +40,7 @@ class TfliteRunner:
         """
         if threads < 1:
             raise InputError("threads", expected="at least 1", found=str(threads))
+        self._model = model
         self._name: str | Path = model if isinstance(model, Path) else "model in memory"
         delegates = [_load_delegate()] if _has_our_ops(model, self._name) else []
         source = {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}
@@ -63,6 +65,18 @@ class TfliteRunner:
         names = [str(node["op_name"]) for node in self._interpreter._get_ops_details()]
         ours = sum(name in (CONV2D_OP, STATS_POOL_OP) for name in names)
         return (*(("voxpress",) if ours else ()), *(("xnnpack",) if names.count("DELEGATE") > ours else ()))
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """What the file says about itself. Raises InputError if VoxPress did not write it."""
+        data = _mapped(self._model) if isinstance(self._model, Path) else self._model
+        root = schema.Model.GetRootAs(data, 0)
+        for index in range(root.MetadataLength()):
+            entry = root.Metadata(index)
+            if entry.Name() == MANIFEST_KEY.encode():
+                text = root.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+                return parse_manifest(text.decode(errors="replace"), self._name)
+        raise InputError(self._name, expected="a model that VoxPress wrote", found="no manifest in it")
 
     def embed(self, features: Floats) -> Floats:
         """The embedding, float32 [E], of log-mel features [T, mel] of one utterance.

@@ -96,8 +96,9 @@ def load_strictly(network: nn.Module, tensors: dict[str, Tensor], path: Path) ->
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path)
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise InputError(path, expected="model weights", found="no such file") from None
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise InputError(path, expected="a whole safetensors file", found=str(error)) from None
+    return tensors

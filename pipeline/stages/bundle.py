@@ -1,4 +1,4 @@
-"""Stage `bundle`: models, artifacts, front end, golden vectors and report in one folder and one zip, with a manifest."""
+"""Stage `bundle`: models, artifacts, front end, golden vectors and report, with a manifest, as a folder and a zip."""
 
 from __future__ import annotations
 

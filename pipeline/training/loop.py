@@ -58,7 +58,7 @@ def make_fabric(precision: str) -> Fabric:
 
 def _bfloat16_is_fast() -> bool:
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch.cpu._is_avx512_bf16_supported()
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from exporters.manifest import CONV2D_VERSION, STATS_POOL_VERSION
 from exporters.pte.emit import PressedNetwork, StockNetwork
-from exporters.pte.ops import CONV2D_VERSION, STATS_POOL_VERSION, unpack_codes
+from exporters.pte.ops import unpack_codes
 from pipeline.artifact.bitpack import pack_codes
 from pipeline.artifact.decode import decode
 from pipeline.errors import InputError

@@ -96,5 +96,5 @@ def test_a_header_with_other_widths_does_not_fit_the_weights(tmp_path: Path) -> 
     content = json.loads((tmp_path / HEADER_FILE).read_text())
     content["program"][0]["bits"] = 5
     (tmp_path / HEADER_FILE).write_text(json.dumps(content))
-    with pytest.raises(InputError, match="conv1.codes"):
+    with pytest.raises(InputError, match=r"conv1\.codes"):
         read_artifact(tmp_path)
