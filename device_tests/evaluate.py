@@ -18,8 +18,7 @@ from torch import nn
 
 from device_tests.drive.host import embed_with_engine
 from exporters.bundle import MANIFEST_FILE, Manifest, checked_file, read_manifest, unzip_bundle
-from exporters.pte.run import PteRunner
-from exporters.tflite.run import TfliteRunner
+from exporters.manifest import ModelManifest
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed as embed_in_torch
 from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
@@ -149,12 +148,22 @@ def _subjects(model: Path, only: str | None) -> Iterator[list[_Subject]]:
         pretrained = read_pretrained(model)
         yield [_torch_subject(model, pretrained.network, pretrained.frontend)]
     elif model.suffix in (".pte", ".tflite"):
-        runner = PteRunner(model) if model.suffix == ".pte" else TfliteRunner(model)
-        yield [_engine_subject(model, runner.manifest.frontend)]
+        yield [_engine_subject(model, _manifest_of(model).frontend)]
     else:
         what = "a pre-trained model, an artifact, a .pte, a .tflite or a bundle"
         found = "none of these" if model.exists() else "no such file or folder"
         raise InputError(model, expected=what, found=found)
+
+
+def _manifest_of(model: Path) -> ModelManifest:
+    # Each runtime is imported only for its own files.
+    if model.suffix == ".pte":
+        from exporters.pte.run import PteRunner
+
+        return PteRunner(model).manifest
+    from exporters.tflite.run import TfliteRunner
+
+    return TfliteRunner(model).manifest
 
 
 def _bundle_subjects(folder: Path, manifest: Manifest, only: str | None) -> list[_Subject]:

@@ -25,7 +25,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from safetensors.numpy import save
 
-from exporters.export import ExportedFile, read_export_list
+from exporters.exported import ExportedFile, read_export_list
 from pipeline.artifact.decode import decode
 from pipeline.artifact.store import LoadedArtifact, write_artifact
 from pipeline.corpus.audio import read_utterance

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-
+from exporters.exported import ExportedFile, Format
 from exporters.manifest import Lowering
 from exporters.pte.emit import emit_pte
 from exporters.tflite.emit import emit_tflite
 from exporters.verify import verify_model
 from pipeline.artifact.store import LoadedArtifact, read_artifact
 from pipeline.errors import InputError
-from pipeline.files import first_problem, sha256_file, write_atomically
+from pipeline.files import sha256_file, write_atomically
 from pipeline.progress import Progress
 
-EXPORT_LIST = "exports.json"
-
-Format = Literal["pte", "tflite"]
 FORMATS: tuple[Format, ...] = ("pte", "tflite")
 
 
@@ -42,21 +36,6 @@ class ExportRequest:
         quantized = any(node.bits < 32 for node in self.artifact.header.layers)
         fallback = "-fallback" if self.lowering == "stock" and quantized else ""
         return f"{self.artifact.header.name}{fallback}.{self.format}"
-
-
-class ExportedFile(BaseModel):
-    """A model file that was written, and how far it was from the reference network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: str
-    label: str
-    format: Format
-    lowering: Lowering
-    bytes: int
-    sha256: str
-    max_seconds: float
-    max_relative_error: float  # to decode(artifact), over the frame counts that were checked
 
 
 def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float) -> ExportedFile:
@@ -99,22 +78,3 @@ def export_files(
             written.append(export_artifact(request, out, max_seconds=max_seconds))
             task.advance()
     return written
-
-
-def write_export_list(folder: Path, files: Sequence[ExportedFile]) -> None:
-    """Write what was exported as `exports.json`."""
-    write_atomically(folder / EXPORT_LIST, _LIST.dump_json(list(files), indent=1) + b"\n")
-
-
-def read_export_list(folder: Path) -> list[ExportedFile]:
-    """What `write_export_list` wrote. Raises InputError naming the file if it is missing or malformed."""
-    path = folder / EXPORT_LIST
-    try:
-        return _LIST.validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(path, expected="a list of exported files", found="no such file") from None
-    except ValidationError as error:
-        raise InputError(path, expected="a list of exported files", found=first_problem(error)) from None
-
-
-_LIST = TypeAdapter(list[ExportedFile])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -129,8 +130,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a device test,
 
 def main() -> NoReturn:
     """Entry point: user errors are one line and exit code 2, an interruption is 130."""
-    # TensorFlow's and XLA's start-up chatter is not ours to show.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _silence_libraries()
     try:
         app()
     except VoxPressError as error:
@@ -143,6 +143,14 @@ def main() -> NoReturn:
         typer.echo("voxpress: interrupted; run the same command again to go on", err=True)
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
+
+
+def _silence_libraries() -> None:
+    """Keep notes of libraries to their own developers off the user's terminal."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for name in ("torchao", "torch.utils._pytree", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _print(table: object) -> None:

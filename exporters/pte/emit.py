@@ -11,6 +11,7 @@ from executorch.exir import ExecutorchBackendConfig, to_edge, to_edge_transform_
 from torch import Tensor, nn
 from torch.nn import functional
 
+import exporters.pte.ops  # noqa: F401 - registers voxpress::conv2d and voxpress::stats_pool with torch
 from exporters.manifest import CONV2D_VERSION, MANIFEST_KEY, STATS_POOL_VERSION, Lowering, model_manifest
 from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode
 from pipeline.artifact.store import LoadedArtifact, StoredLayer

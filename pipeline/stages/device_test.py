@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 
-from device_tests.report.build import build_report
 from pydantic import BaseModel
 
 from device_tests.drive.host import ModelFile, run_on_host
 from device_tests.records import Protocol
-from exporters.export import read_export_list
+from device_tests.report.build import build_report
+from exporters.exported import read_export_list
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed
 from pipeline.artifact.store import read_artifact

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from exporters.export import ExportRequest, export_artifact, write_export_list
+from exporters.exported import write_export_list
 from pipeline.artifact.store import LoadedArtifact, read_artifact
 from pipeline.models.store import PretrainedModel, read_pretrained
 from pipeline.quantize.apply import press
@@ -30,6 +30,9 @@ def jobs(recipe: Recipe) -> list[Job]:
 
 
 def _run(context: JobContext) -> None:
+    # The converters take seconds to import; a run that stops earlier or has nothing to export does without.
+    from exporters.export import ExportRequest, export_artifact
+
     settings, bits = context.recipe.export, context.recipe.uniform.bits
     fp32 = fp32_artifact(read_pretrained(context.needs[PRETRAIN]))
     requests = []

@@ -91,14 +91,7 @@ def train(
         )
     torch.manual_seed(seed)
     trainee = Trainee(network, head)
-    optimizer = torch.optim.SGD(
-        trainee.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        nesterov=settings.momentum > 0,
-    )
-    module, optimizer = fabric.setup(trainee, optimizer)
+    module, optimizer = fabric.setup(trainee, _optimizer(trainee, settings))
     if teacher is not None:
         teacher = teacher.to(fabric.device).eval()
     work.mkdir(parents=True, exist_ok=True)
@@ -136,6 +129,18 @@ def train(
             task.advance()
     trainee.eval().cpu()
     return history
+
+
+def _optimizer(trainee: Trainee, settings: TrainingSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(trainee.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        trainee.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.momentum > 0,
+    )
 
 
 def _fingerprint(settings: TrainingSettings, seed: int, data: CropDataset, trainee: Trainee) -> str:

@@ -1,0 +1,51 @@
+"""The list of what an export wrote, without the converters that wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from exporters.manifest import Lowering
+from pipeline.errors import InputError
+from pipeline.files import first_problem, write_atomically
+
+EXPORT_LIST = "exports.json"
+
+Format = Literal["pte", "tflite"]
+
+
+class ExportedFile(BaseModel):
+    """A model file that was written, and how far it was from the reference network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    label: str
+    format: Format
+    lowering: Lowering
+    bytes: int
+    sha256: str
+    max_seconds: float
+    max_relative_error: float  # to decode(artifact), over the frame counts that were checked
+
+
+def write_export_list(folder: Path, files: Sequence[ExportedFile]) -> None:
+    """Write what was exported as `exports.json`."""
+    write_atomically(folder / EXPORT_LIST, _LIST.dump_json(list(files), indent=1) + b"\n")
+
+
+def read_export_list(folder: Path) -> list[ExportedFile]:
+    """What `write_export_list` wrote. Raises InputError naming the file if it is missing or malformed."""
+    path = folder / EXPORT_LIST
+    try:
+        return _LIST.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(path, expected="a list of exported files", found="no such file") from None
+    except ValidationError as error:
+        raise InputError(path, expected="a list of exported files", found=first_problem(error)) from None
+
+
+_LIST = TypeAdapter(list[ExportedFile])

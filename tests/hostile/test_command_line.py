@@ -1,0 +1,200 @@
+"""Bad input at the command line: one line that names the file, exit code 2, no traceback, nothing written."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.artifact.store import WEIGHTS_FILE, write_artifact
+from tests.factories import tiny_artifact
+
+RATE = 16000
+
+
+def _voxpress(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline.cli", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def _refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Exit code 2 and, as the last and only line of ours, a message with all the parts."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("voxpress: ")]
+    assert len(lines) == 1, done.stderr
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+def _noise(seconds: float, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, (int(seconds * RATE), channels)).astype(np.float32)
+
+
+def _write_stereo(path: Path) -> None:
+    soundfile.write(path, _noise(1, 2), RATE)
+
+
+def _write_8_khz(path: Path) -> None:
+    soundfile.write(path, _noise(1), 8000)
+
+
+def _write_nan(path: Path) -> None:
+    soundfile.write(path, np.where(np.arange(RATE) == 500, np.nan, _noise(1)[:, 0]), RATE, subtype="FLOAT")
+
+
+def _write_empty(path: Path) -> None:
+    path.touch()
+
+
+def _write_no_samples(path: Path) -> None:
+    soundfile.write(path, _noise(0), RATE)
+
+
+def _write_text(path: Path) -> None:
+    path.write_text("this is not audio\n" * 50)
+
+
+def _write_10_ms(path: Path) -> None:
+    soundfile.write(path, _noise(0.01), RATE)
+
+
+def _write_truncated(path: Path) -> None:
+    soundfile.write(path, _noise(1), RATE)
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+BAD_AUDIO = [
+    (_write_stereo, "2 channels"),
+    (_write_8_khz, "8000 Hz"),
+    (_write_nan, "nan at sample 500"),
+    (_write_empty, ""),
+    (_write_no_samples, ""),
+    (_write_text, ""),
+    (_write_10_ms, "0.01 s"),
+    (_write_truncated, ""),
+]
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    write_artifact(tmp_path / "artifact", tiny_artifact())
+    return tmp_path / "artifact"
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    for speaker in "ab":
+        for take in "01":
+            path = tmp_path / "audio" / speaker / f"{take}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, np.random.default_rng(ord(speaker) + int(take)).normal(0, 0.1, RATE), RATE)
+    return tmp_path / "audio"
+
+
+@pytest.fixture
+def trials(tmp_path: Path) -> Path:
+    path = tmp_path / "trials.txt"
+    path.write_text("1 a/0.wav a/1.wav\n1 b/0.wav b/1.wav\n0 a/0.wav b/1.wav\n")
+    return path
+
+
+def test_good_input_is_evaluated(tmp_path: Path, artifact: Path, audio: Path, trials: Path) -> None:
+    done = _voxpress("evaluate", artifact, "--audio", audio, "--trials", trials, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)
+    assert result["evaluation"]["target_trials"] == 2
+    assert result["evaluation"]["nontarget_trials"] == 1
+    assert 0.0 <= result["evaluation"]["eer"] <= 1.0
+    assert result["runtime"].startswith("torch ")
+
+
+@pytest.mark.parametrize(("write", "found"), BAD_AUDIO, ids=lambda value: getattr(value, "__name__", ""))
+def test_bad_audio_in_a_trial_list(
+    tmp_path: Path, artifact: Path, audio: Path, trials: Path, write: Callable[[Path], None], found: str
+) -> None:
+    write(audio / "b" / "1.wav")
+    done = _voxpress("evaluate", artifact, "--audio", audio, "--trials", trials, cwd=tmp_path)
+    _refused(done, "b/1.wav: expected ", found)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("write", "found"), BAD_AUDIO[:2], ids=lambda value: getattr(value, "__name__", ""))
+def test_bad_audio_in_a_corpus(tmp_path: Path, audio: Path, write: Callable[[Path], None], found: str) -> None:
+    write(audio / "b" / "1.wav")
+    done = _voxpress("run", "demo", "--corpus", audio, "--out", tmp_path / "out", "--until", "corpus", cwd=tmp_path)
+    _refused(done, "b/1.wav: expected ", found)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("1 a/0.wav a/9.wav", ("trials.txt:4", "a/9.wav")),
+        ("2 a/0.wav a/1.wav", ("trials.txt:4",)),
+        ("1 a/0.wav", ("trials.txt:4",)),
+        ("1 a/0.wav ../../etc/passwd", ("trials.txt:4", "passwd")),
+    ],
+)
+def test_a_bad_trial_list(
+    tmp_path: Path, artifact: Path, audio: Path, trials: Path, line: str, parts: tuple[str, ...]
+) -> None:
+    trials.write_text(trials.read_text() + line + "\n")
+    _refused(_voxpress("evaluate", artifact, "--audio", audio, "--trials", trials, cwd=tmp_path), *parts)
+
+
+def test_an_empty_trial_list(tmp_path: Path, artifact: Path, audio: Path, trials: Path) -> None:
+    trials.write_text("")
+    _refused(_voxpress("evaluate", artifact, "--audio", audio, "--trials", trials, cwd=tmp_path), "trials.txt")
+
+
+def test_a_truncated_artifact(tmp_path: Path, artifact: Path, audio: Path, trials: Path) -> None:
+    weights = artifact / WEIGHTS_FILE
+    weights.write_bytes(weights.read_bytes()[:-100])
+    done = _voxpress("evaluate", artifact, "--audio", audio, "--trials", trials, cwd=tmp_path)
+    _refused(done, WEIGHTS_FILE, "expected a whole safetensors file")
+    _refused(_voxpress("export", artifact, "--out", tmp_path / "models", cwd=tmp_path), WEIGHTS_FILE)
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("name", ["model.pte", "model.tflite", "bundle.zip", "nothing"])
+def test_a_model_that_is_none(tmp_path: Path, audio: Path, trials: Path, name: str) -> None:
+    if name != "nothing":
+        (tmp_path / name).write_bytes(b"no model" * 100)
+    done = _voxpress("evaluate", tmp_path / name, "--audio", audio, "--trials", trials, cwd=tmp_path)
+    _refused(done, f"{name}: expected ")
+
+
+def test_a_recipe_with_an_unknown_key(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('name = "mine"\n[pretrain]\nsteps = 1\nstpes = 2\n')
+    done = _voxpress("run", recipe, "--out", tmp_path / "out", cwd=tmp_path)
+    _refused(done, "mine.toml: ", "unknown key pretrain.stpes", "pretrain.steps")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stage_that_is_none(tmp_path: Path) -> None:
+    _refused(_voxpress("run", "demo", "--until", "quantise", cwd=tmp_path), "--until", "uniform", "quantise")
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.touch()])
+def test_a_corpus_that_is_none(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "corpus")
+    done = _voxpress("run", "demo", "--corpus", tmp_path / "corpus", "--out", tmp_path / "out", cwd=tmp_path)
+    _refused(done, "corpus: expected ")
+
+
+def test_a_corpus_of_one_speaker(tmp_path: Path, audio: Path) -> None:
+    for path in (audio / "b").iterdir():
+        path.unlink()
+    done = _voxpress("run", "demo", "--corpus", audio, "--out", tmp_path / "out", cwd=tmp_path)
+    _refused(done, "audio: expected ", "speakers")
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    _refused(_voxpress("run", "demo", "--out", tmp_path / "out", "--until", "corpus", cwd=tmp_path), "out")
