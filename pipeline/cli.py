@@ -149,7 +149,7 @@ def _silence_libraries() -> None:
     """Keep notes of libraries to their own developers off the user's terminal."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    for name in ("torchao", "torch.utils._pytree", "lightning.fabric"):
+    for name in ("torchao", "torch.utils._pytree", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

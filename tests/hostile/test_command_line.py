@@ -1,9 +1,12 @@
 """Bad input at the command line: one line that names the file, exit code 2, no traceback, nothing written."""
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +14,34 @@ import pytest
 import soundfile
 
 from pipeline.artifact.store import WEIGHTS_FILE, write_artifact
+from pipeline.cli import main
 from tests.factories import tiny_artifact
 
 RATE = 16000
 
 
-def _voxpress(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def _refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+def _voxpress(*words: object, cwd: Path) -> Done:
+    """Run a command in this process: importing torch anew for each would take most of the time."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["voxpress", *map(str, words)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", argv)
+        patch.chdir(cwd)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def _refused(done: Done, *parts: str) -> None:
     """Exit code 2 and, as the last and only line of ours, a message with all the parts."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -48,7 +68,7 @@ def _write_nan(path: Path) -> None:
 
 
 def _write_empty(path: Path) -> None:
-    path.touch()
+    path.write_bytes(b"")
 
 
 def _write_no_samples(path: Path) -> None:
@@ -167,6 +187,14 @@ def test_a_model_that_is_none(tmp_path: Path, audio: Path, trials: Path, name: s
         (tmp_path / name).write_bytes(b"no model" * 100)
     done = _voxpress("evaluate", tmp_path / name, "--audio", audio, "--trials", trials, cwd=tmp_path)
     _refused(done, f"{name}: expected ")
+
+
+def test_the_process_itself_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline.cli", "run", "nowhere.toml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == "voxpress: nowhere.toml: expected a recipe, found no such file\n"
+    assert done.stdout == ""
 
 
 def test_a_recipe_with_an_unknown_key(tmp_path: Path) -> None:
