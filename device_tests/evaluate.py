@@ -56,13 +56,16 @@ def evaluation_json(results: list[ModelEvaluation]) -> str:
 
 def evaluation_table(results: list[ModelEvaluation]) -> Table:
     """Evaluations as a table for the terminal."""
-    table = Table("model", "EER %", "95 % interval", "minDCF(0.01)", "targets", "non-targets", "runtime", "seconds")
+    table = Table(
+        "model", "EER %", "95 % interval", "resampled", "minDCF(0.01)", "targets", "non-targets", "runtime", "s"
+    )
     for result in results:
         one = result.evaluation
         table.add_row(
             result.model,
             f"{100 * one.eer:.2f}",
             f"{100 * one.eer_interval.low:.2f} .. {100 * one.eer_interval.high:.2f}",
+            one.eer_interval.unit,
             f"{one.min_dcf:.3f}",
             str(one.target_trials),
             str(one.nontarget_trials),
@@ -95,7 +98,9 @@ def evaluate(
 
     model: folder of a pre-trained model or an artifact (run by the torch reference), a .pte or .tflite file (run by
     its device engine), or a bundle folder or zip (every model file in it, or the one named `only`). `crop_seconds`
-    uses only the first seconds of every utterance; 0: all of it.
+    uses only the first seconds of every utterance; 0: all of it. Where every path begins with a folder, that folder is
+    the speaker and the EER's interval resamples speakers; else it resamples trials, and is too narrow by what trials
+    of one speaker have in common.
 
     Raises InputError naming the file for anything that is missing or not what it should be.
     """
@@ -118,10 +123,16 @@ def evaluate(
                     runtime=runtime,
                     kernels=kernels,
                     seconds=seconds,
-                    evaluation=evaluate_embeddings(embeddings, trials),
+                    evaluation=evaluate_embeddings(embeddings, trials, speakers=_speakers(names)),
                 )
             )
     return results
+
+
+def _speakers(names: list[str]) -> dict[str, str] | None:
+    if not all("/" in name for name in names):
+        return None
+    return {name: name.partition("/")[0] for name in names}
 
 
 def _features(audio: Path, names: list[str], spec: FrontEndSpec, crop_seconds: float, progress: Progress) -> Features:

@@ -65,7 +65,7 @@ class DeviceTestSettings(_Section):
 
     device: Literal["host"] = "host"
     warmup: Annotated[int, Field(ge=0)] = 2
-    runs: Annotated[int, Field(ge=1)] = 5  # timed runs of each model in each round
+    runs: Annotated[int, Field(ge=1)] = 10  # timed runs of each model in each round
     rounds: Annotated[int, Field(ge=1)] = 3  # rounds over all models, so that ratios come from the same time
     threads: Annotated[int, Field(ge=1)] = 1
     speed_frames: Annotated[int, Field(ge=28)] = 200
