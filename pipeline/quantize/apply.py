@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -16,18 +17,32 @@ from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
 from pipeline.models.network import FloatLayer, lower
+from pipeline.quantize.binarize import sign_palette, static_palette
 from pipeline.quantize.kmeans import encode, fit_palette
+
+Rule = Literal["kmeans", "static", "sign"]
 
 
 class Palettized(nn.Module):
-    """Parametrization of a weight: Q(w) = nearest palette entry; straight-through, dL/dw = dL/dQ(w)."""
+    """Parametrization of a weight: Q(w) = nearest palette entry; straight-through, dL/dw = dL/dQ(w).
+
+    The rule says where the palette comes from and how it follows the weights: "kmeans" (any width; at 1 bit the
+    adaptive binary quantizer), "static" (1 bit, +-mean|w|) or "sign" (1 bit, +-1, never moves).
+    """
 
     palette: Tensor
 
-    def __init__(self, weight: Tensor, bits: int) -> None:
+    def __init__(self, weight: Tensor, bits: int, rule: Rule = "kmeans") -> None:
         super().__init__()
-        self.bits = bits
-        self.register_buffer("palette", torch.from_numpy(fit_palette(weight.detach().cpu().numpy(), bits)))
+        if rule != "kmeans" and bits != 1:
+            raise InputError(f"palette rule {rule}", expected="1 bit", found=f"{bits} bits")
+        self.bits, self.rule = bits, rule
+        self.register_buffer("palette", torch.from_numpy(self._fitted(weight.detach().cpu().numpy())))
+
+    def _fitted(self, weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if self.rule == "static":
+            return static_palette(weight)
+        return sign_palette() if self.rule == "sign" else fit_palette(weight, self.bits)
 
     def forward(self, weight: Tensor) -> Tensor:
         """palette[nearest(weight)], with the gradient of the identity."""
@@ -35,9 +50,12 @@ class Palettized(nn.Module):
         return _StraightThrough.apply(weight, self.palette[torch.bucketize(weight.detach(), midpoints)])  # type: ignore[no-any-return, no-untyped-call]
 
     def follow(self, weight: Tensor) -> None:
-        """Move the palette after the latent weights: one warm-started Lloyd step."""
-        start = self.palette.cpu().numpy()
-        moved = fit_palette(weight.detach().cpu().numpy(), self.bits, start=start, iterations=1)
+        """Move the palette after the latent weights: one warm-started Lloyd step, or a new static scale."""
+        latent = weight.detach().cpu().numpy()
+        if self.rule == "kmeans":
+            moved = fit_palette(latent, self.bits, start=self.palette.cpu().numpy(), iterations=1)
+        else:
+            moved = self._fitted(latent)
         self.palette.copy_(torch.from_numpy(moved))
 
 
@@ -58,8 +76,8 @@ def weight_layers(network: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
 
-def attach_palettes(network: nn.Module, bits: Mapping[str, int]) -> None:
-    """Put a palette of `bits[name]` bits on each named layer; the others stay fp32.
+def attach_palettes(network: nn.Module, bits: Mapping[str, int], rule: Rule = "kmeans") -> None:
+    """Put a palette of `bits[name]` bits on each named layer; the others stay as they are.
 
     Raises InputError for a name that is no layer of the network.
     """
@@ -69,7 +87,7 @@ def attach_palettes(network: nn.Module, bits: Mapping[str, int]) -> None:
             raise InputError(f"layer {name}", expected=f"one of {', '.join(layers)}", found="no such layer")
         layer = layers[name]
         weight = layer.get_parameter("weight")
-        parametrize.register_parametrization(layer, "weight", Palettized(weight, width))
+        parametrize.register_parametrization(layer, "weight", Palettized(weight, width, rule))
 
 
 def follow_weights(network: nn.Module) -> None:
