@@ -244,7 +244,9 @@ def _terminal_caption(report: Report) -> str:
     reference = report.reference
     notes = len(all_notes(report))
     starred = f"; {notes} note{'s' if notes > 1 else ''} in the report (*)" if notes else ""
-    return f"fp32 reference: EER {_percent(reference.eer)} % [{interval_text(reference)}]{starred}"
+    errors = [model.artifact_parity.max_relative_error for model in report.models if model.artifact_parity]
+    parity = f"; device within {max(errors):.1e} of the artifacts' reference networks" if errors else ""
+    return f"fp32 reference: EER {_percent(reference.eer)} % [{interval_text(reference)}]{parity}{starred}"
 
 
 def _rates(evaluation: Evaluation) -> tuple[str, str, str]:
