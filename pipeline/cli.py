@@ -35,7 +35,8 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results. [default: out/<recipe name>]")] = None,
     until: Annotated[
-        str | None, typer.Option(help="Last stage: corpus, pretrain, uniform, export, device-test or bundle.")
+        str | None,
+        typer.Option(help="Last stage: corpus, pretrain, uniform, mixed, msft, binary, export, device-test or bundle."),
     ] = None,
 ) -> None:
     """Run a recipe: pretrain, quantize, export, test on the device, bundle. Run again to go on where it was stopped."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+import typing
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
@@ -17,8 +18,9 @@ from pipeline.files import first_problem
 from pipeline.models.spec import ModelSpec
 from pipeline.training.settings import TrainingSettings
 
+Order = Literal["front-to-back", "back-to-front", "sensitivity-ascending", "sensitivity-descending"]
 Width = Annotated[int, Field(ge=1, le=8)]
-STAGES = ("corpus", "pretrain", "uniform", "export", "device-test", "bundle")
+STAGES = ("corpus", "pretrain", "uniform", "mixed", "msft", "binary", "export", "device-test", "bundle")
 
 
 class _Section(BaseModel):
@@ -46,10 +48,48 @@ class CorpusSettings(_Section):
 class UniformSettings(_Section):
     """One palette of 2^bits values per layer, the same width everywhere; one artifact per width."""
 
-    bits: Annotated[tuple[Width, ...], Field(min_length=1)] = (8, 4, 2)
+    bits: tuple[Width, ...] = (8, 4, 2)
     keep_fp32: tuple[str, ...] = ()  # names of layers that are left unquantized
     palette_every: Annotated[int, Field(ge=1)] = 10  # steps between two moves of the palettes after the weights
     finetune: TrainingSettings = TrainingSettings(steps=0)  # no steps: post-training quantization
+
+
+class SensitivitySettings(_Section):
+    """How layer sensitivities are measured."""
+
+    crops: Annotated[int, Field(ge=1)] = 32  # training crops
+    crop_frames: Annotated[int, Field(ge=28, le=3000)] = 200
+    probes: Annotated[int, Field(ge=1)] = 8  # random probes of each crop
+
+
+class MixedSettings(_Section):
+    """Each layer its own width; one artifact for each budget or plan."""
+
+    # As many bytes as an artifact of this width in every layer; between two widths, interpolated.
+    average_bits: tuple[Annotated[float, Field(ge=1, le=8)], ...] = ()
+    budget_bytes: tuple[Annotated[int, Field(gt=0)], ...] = ()  # bytes of the artifact's tensors
+    plans: tuple[str, ...] = ()  # plan files made by hand
+    sensitivity: SensitivitySettings = SensitivitySettings()
+    palette_every: Annotated[int, Field(ge=1)] = 10
+    finetune: TrainingSettings = TrainingSettings(steps=0)
+
+
+class MsftSettings(_Section):
+    """Multi-stage fine-tuning of every plan of [mixed]."""
+
+    order: Order = "front-to-back"
+    groups: Annotated[int, Field(ge=1)] = 4
+    palette_every: Annotated[int, Field(ge=1)] = 10
+    finetune: TrainingSettings  # of each group
+
+
+class BinarySettings(_Section):
+    """One bit per weight; one artifact for each quantizer."""
+
+    quantizers: tuple[Literal["adaptive", "static", "sign"], ...] = ()
+    keep_fp32: tuple[str, ...] = ()
+    palette_every: Annotated[int, Field(ge=1)] = 1
+    finetune: TrainingSettings = TrainingSettings(steps=0)
 
 
 class ExportSettings(_Section):
@@ -57,7 +97,7 @@ class ExportSettings(_Section):
 
     formats: Annotated[tuple[Literal["pte", "tflite"], ...], Field(min_length=1)] = ("pte", "tflite")
     max_seconds: Annotated[float, Field(ge=0.3, le=600)] = 10.0  # longest utterance; .pte plans its memory for it
-    fallback: tuple[Width, ...] = ()  # widths that are also written with stock ops only
+    fallback: tuple[str, ...] = ()  # artifacts, by label ("4bit"), that are also written with stock ops only
 
 
 class DeviceTestSettings(_Section):
@@ -90,9 +130,21 @@ class Recipe(_Section):
     model: ModelSpec = ModelSpec()
     pretrain: TrainingSettings
     uniform: UniformSettings = UniformSettings()
+    mixed: MixedSettings = MixedSettings()
+    msft: MsftSettings | None = None
+    binary: BinarySettings = BinarySettings()
     export: ExportSettings = ExportSettings()
     device_test: DeviceTestSettings = DeviceTestSettings()
     bundle: BundleSettings = BundleSettings()
+
+    @model_validator(mode="after")
+    def _makes_something(self) -> Recipe:
+        plans = (*self.mixed.average_bits, *self.mixed.budget_bytes, *self.mixed.plans)
+        if not (self.uniform.bits or plans or self.binary.quantizers):
+            raise ValueError("no artifact is asked for: uniform.bits, [mixed] and binary.quantizers are all empty")
+        if self.msft is not None and not plans:
+            raise ValueError("[msft] needs a plan: mixed.average_bits, mixed.budget_bytes or mixed.plans")
+        return self
 
 
 def builtin_recipes() -> list[str]:
@@ -142,6 +194,7 @@ def _refuse_unknown_keys(path: Path, content: dict[str, Any], model: type[BaseMo
             near = difflib.get_close_matches(key, model.model_fields, n=1)
             known = f"{prefix}{near[0]}" if near else f"one of {', '.join(model.model_fields)}"
             raise InputError(path, expected=f"known keys ({known}?)", found=f"unknown key {prefix}{key}")
-        kind = model.model_fields[key].annotation
-        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
-            _refuse_unknown_keys(path, value, kind, f"{prefix}{key}.")
+        annotation = model.model_fields[key].annotation
+        for kind in (annotation, *typing.get_args(annotation)):
+            if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+                _refuse_unknown_keys(path, value, kind, f"{prefix}{key}.")

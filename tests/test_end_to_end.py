@@ -58,7 +58,7 @@ lr = 0.001
 precision = "32-true"
 [export]
 max_seconds = 6.0
-fallback = [4]
+fallback = ["4bit"]
 [device_test]
 runs = 2
 rounds = 2

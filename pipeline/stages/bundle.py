@@ -11,12 +11,12 @@ from pipeline.artifact.store import read_artifact
 from pipeline.corpus.synthesis import draw_session, draw_voice, synthesise
 from pipeline.models.store import read_pretrained
 from pipeline.recipe import BundleSettings, Recipe
+from pipeline.stages.artifacts import artifact_jobs
 from pipeline.stages.device_test import JOB as DEVICE_TEST
 from pipeline.stages.export import JOB as EXPORT
 from pipeline.stages.export import fp32_artifact
 from pipeline.stages.job import Job, JobContext
 from pipeline.stages.pretrain import JOB as PRETRAIN
-from pipeline.stages.uniform import job_name
 from pipeline.stamp import tool_versions
 
 JOB = "bundle"
@@ -26,14 +26,12 @@ GOLDEN_SECONDS = 2.0
 class _Settings(BaseModel):
     bundle: BundleSettings
     recipe: str
-    bits: tuple[int, ...]
 
 
 def jobs(recipe: Recipe) -> list[Job]:
     """One job; its folder holds the bundle as `<name>-<version>/` and `<name>-<version>.zip`."""
-    bits = recipe.uniform.bits
-    settings = _Settings(bundle=recipe.bundle, recipe=recipe.name, bits=bits)
-    needs = (PRETRAIN, *(job_name(width) for width in bits), EXPORT, DEVICE_TEST)
+    settings = _Settings(bundle=recipe.bundle, recipe=recipe.name)
+    needs = (PRETRAIN, *artifact_jobs(recipe).values(), EXPORT, DEVICE_TEST)
     return [Job(JOB, "bundle", settings, needs, _run, {})]
 
 
@@ -41,7 +39,7 @@ def _run(context: JobContext) -> None:
     recipe, settings = context.recipe, context.recipe.bundle
     pretrained = read_pretrained(context.needs[PRETRAIN])
     artifacts = {"fp32": fp32_artifact(pretrained)}
-    artifacts |= {f"{width}bit": read_artifact(context.needs[job_name(width)]) for width in recipe.uniform.bits}
+    artifacts |= {label: read_artifact(context.needs[job]) for label, job in artifact_jobs(recipe).items()}
     name = f"{pretrained.header.spec.name}-{settings.version}"
     folder = context.folder / name
     manifest = write_bundle(

@@ -15,26 +15,24 @@ from pipeline.artifact.embed import embed
 from pipeline.artifact.store import read_artifact
 from pipeline.models.store import read_pretrained
 from pipeline.recipe import DeviceTestSettings, Recipe
+from pipeline.stages.artifacts import artifact_jobs
 from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.export import JOB as EXPORT
 from pipeline.stages.heldout import heldout_features, heldout_speakers, heldout_trials
 from pipeline.stages.job import Job, JobContext
 from pipeline.stages.pretrain import JOB as PRETRAIN
-from pipeline.stages.uniform import job_name
 
 JOB = "device-test"
 
 
 class _Settings(BaseModel):
     device_test: DeviceTestSettings
-    bits: tuple[int, ...]
 
 
 def jobs(recipe: Recipe) -> list[Job]:
     """One job."""
-    bits = recipe.uniform.bits
-    needs = (CORPUS, PRETRAIN, *(job_name(width) for width in bits), EXPORT)
-    return [Job(JOB, "device-test", _Settings(device_test=recipe.device_test, bits=bits), needs, _run, {})]
+    needs = (CORPUS, PRETRAIN, *artifact_jobs(recipe).values(), EXPORT)
+    return [Job(JOB, "device-test", _Settings(device_test=recipe.device_test), needs, _run, {})]
 
 
 def _run(context: JobContext) -> None:
@@ -64,10 +62,8 @@ def _run(context: JobContext) -> None:
     run_folder = context.work / "run"
     run = run_on_host(models, features, run_folder, protocol=protocol, progress=progress)
     references = {
-        f"{width}bit": embed(
-            decode(read_artifact(context.needs[job_name(width)])), features, progress, f"reference {width} bit"
-        )
-        for width in recipe.uniform.bits
+        label: embed(decode(read_artifact(context.needs[job])), features, progress, f"reference {label}")
+        for label, job in artifact_jobs(recipe).items()
     }
     reference = embed(pretrained.network, features, progress, "reference fp32")
     build_report(

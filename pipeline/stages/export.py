@@ -6,12 +6,13 @@ from pydantic import BaseModel
 
 from exporters.exported import write_export_list
 from pipeline.artifact.store import LoadedArtifact, read_artifact
+from pipeline.errors import InputError
 from pipeline.models.store import PretrainedModel, read_pretrained
 from pipeline.quantize.apply import press
 from pipeline.recipe import ExportSettings, Recipe
+from pipeline.stages.artifacts import artifact_jobs
 from pipeline.stages.job import Job, JobContext
 from pipeline.stages.pretrain import JOB as PRETRAIN
-from pipeline.stages.uniform import job_name
 from pipeline.stamp import tool_versions
 
 JOB = "export"
@@ -19,29 +20,32 @@ JOB = "export"
 
 class _Settings(BaseModel):
     export: ExportSettings
-    bits: tuple[int, ...]
+    artifacts: tuple[str, ...]
 
 
 def jobs(recipe: Recipe) -> list[Job]:
     """One job."""
-    bits = recipe.uniform.bits
-    needs = (PRETRAIN, *(job_name(width) for width in bits))
-    return [Job(JOB, "export", _Settings(export=recipe.export, bits=bits), needs, _run, {})]
+    artifacts = artifact_jobs(recipe)
+    for label in recipe.export.fallback:
+        if label not in artifacts:
+            raise InputError("export.fallback", expected=f"artifacts among {', '.join(artifacts)}", found=label)
+    settings = _Settings(export=recipe.export, artifacts=tuple(artifacts))
+    return [Job(JOB, "export", settings, (PRETRAIN, *artifacts.values()), _run, {})]
 
 
 def _run(context: JobContext) -> None:
     # The converters take seconds to import; a run that stops earlier or has nothing to export does without.
     from exporters.export import ExportRequest, export_artifact
 
-    settings, bits = context.recipe.export, context.recipe.uniform.bits
+    settings = context.recipe.export
     fp32 = fp32_artifact(read_pretrained(context.needs[PRETRAIN]))
     requests = []
     for file_format in settings.formats:
         requests.append(ExportRequest(fp32, "fp32", file_format, "stock"))
-        for width in bits:
-            artifact, label = read_artifact(context.needs[job_name(width)]), f"{width}bit"
+        for label, job in artifact_jobs(context.recipe).items():
+            artifact = read_artifact(context.needs[job])
             requests.append(ExportRequest(artifact, label, file_format, "voxpress"))
-            if width in settings.fallback:
+            if label in settings.fallback:
                 requests.append(ExportRequest(artifact, label, file_format, "stock"))
     with context.progress.task("export", len(requests)) as task:
         exported = []

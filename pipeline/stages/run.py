@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.files import folder_written_whole
 from pipeline.progress import Progress
 from pipeline.recipe import STAGES, Recipe
-from pipeline.stages import bundle, corpus, device_test, export, pretrain, uniform
+from pipeline.stages import binary, bundle, corpus, device_test, export, mixed, msft, pretrain, uniform
 from pipeline.stages.job import Job, JobContext
 from pipeline.stamp import Stamp, current_stamp, make_stamp, write_stamp
 
@@ -22,6 +22,9 @@ def plan(recipe: Recipe, corpus_folder: Path | None) -> list[Job]:
         *corpus.jobs(recipe, corpus_folder),
         *pretrain.jobs(recipe),
         *uniform.jobs(recipe),
+        *mixed.jobs(recipe),
+        *msft.jobs(recipe),
+        *binary.jobs(recipe),
         *export.jobs(recipe),
         *device_test.jobs(recipe),
         *bundle.jobs(recipe),

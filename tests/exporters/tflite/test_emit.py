@@ -16,6 +16,7 @@ from pipeline.artifact.schema import Artifact, Conv2dNode, StatsPoolNode
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
+from tests.exporters.pte.models import resnet34_artifact
 from tests.exporters.tflite.models import code_name, custom_nodes, unpack
 from tests.factories import random_layer, tiny_artifact
 
@@ -168,3 +169,12 @@ def test_a_program_that_does_not_end_in_one_vector_is_refused() -> None:
 def test_an_unknown_lowering_is_refused() -> None:
     with pytest.raises(InputError, match="expected voxpress or stock, found 'fast'"):
         emit_tflite(tiny_artifact(4), lowering="fast")  # type: ignore[arg-type]
+
+
+def test_codes_lie_packed_in_the_file_of_a_resnet34() -> None:
+    stock, four, one = (
+        len(emit_tflite(resnet34_artifact(bits), lowering=lowering))
+        for bits, lowering in ((32, "stock"), (4, "voxpress"), (1, "voxpress"))
+    )
+    assert four <= 0.14 * stock
+    assert one <= 0.045 * stock

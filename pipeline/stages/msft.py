@@ -1,0 +1,139 @@
+"""Stage `msft`: multi-stage fine-tuning of a mixed plan, one group of layers after the other.
+
+Layers of the groups done so far are quantized, their palettes still adapting; the rest stay fp32 until their turn.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+from pydantic import BaseModel
+from torch import nn
+
+from pipeline.files import write_atomically
+from pipeline.models.network import lower
+from pipeline.models.store import read_pretrained
+from pipeline.quantize.apply import attach_palettes
+from pipeline.recipe import MsftSettings, Order, Recipe
+from pipeline.stages.corpus import JOB as CORPUS
+from pipeline.stages.job import Job, JobContext
+from pipeline.stages.mixed import SENSITIVITY_JOB, Sensitivity, plan_job, plan_labels, planned_widths, read_sensitivity
+from pipeline.stages.pressing import crops_and_classifier, finetune, finish
+from pipeline.stages.pretrain import JOB as PRETRAIN
+from pipeline.training.aam import AamSoftmax
+from pipeline.training.loop import History
+
+
+class _Settings(BaseModel):
+    msft: MsftSettings
+    seed: int
+
+
+def artifacts(recipe: Recipe) -> dict[str, str]:
+    """The stage's artifacts: label -> job."""
+    if recipe.msft is None:
+        return {}
+    return {f"msft-{label}": f"msft/{label}" for label in plan_labels(recipe)}
+
+
+def jobs(recipe: Recipe) -> list[Job]:
+    """One job for each plan of the recipe, if it has a section [msft]."""
+    settings = recipe.msft
+    if settings is None:
+        return []
+    return [
+        Job(
+            f"msft/{label}",
+            "msft",
+            _Settings(msft=settings, seed=recipe.seed),
+            (CORPUS, PRETRAIN, SENSITIVITY_JOB, plan_job(label)),
+            lambda context, label=label: _run(context, label, settings),  # type: ignore[misc]
+            {},
+        )
+        for label in plan_labels(recipe)
+    ]
+
+
+def layer_order(widths: Mapping[str, int], order: Order, sensitivity: Sensitivity) -> list[str]:
+    """The layers in the order of their turns.
+
+    `widths` comes in execution order. Sensitivity is trace times squared error at the planned width, per weight of no
+    account: the layers whose rounding hurts most come first ("descending") or last ("ascending").
+    """
+    names = list(widths)
+    if order == "front-to-back":
+        return names
+    if order == "back-to-front":
+        return names[::-1]
+
+    def penalty(name: str) -> float:
+        return sensitivity.trace[name] * sensitivity.squared_error[name][widths[name]]
+
+    return sorted(names, key=penalty, reverse=order == "sensitivity-descending")
+
+
+def split_groups(names: Sequence[str], count: int) -> list[list[str]]:
+    """At most `count` groups of neighbours, as equal in number of layers as possible."""
+    count = min(count, len(names))
+    bounds = [round(index * len(names) / count) for index in range(count + 1)]
+    return [list(names[first:last]) for first, last in itertools.pairwise(bounds)]
+
+
+def _run(context: JobContext, label: str, settings: MsftSettings) -> None:
+    pretrained = read_pretrained(context.needs[PRETRAIN])
+    network = copy.deepcopy(pretrained.network)
+    planned = planned_widths(context, label, pretrained)
+    execution_order = [layer.node.name for layer in lower(pretrained.network).layers]
+    widths = {name: planned[name] for name in execution_order}
+    sensitivity = read_sensitivity(context.needs[SENSITIVITY_JOB])
+    groups = split_groups(layer_order(widths, settings.order, sensitivity), settings.groups)
+    data, head = crops_and_classifier(context, pretrained, settings.finetune)
+    histories: dict[str, History] = {}
+    for number, group in enumerate(groups, start=1):
+        attach_palettes(network, {name: widths[name] for name in group})
+        turn = _Turn(context.work / f"group-{number}", network, head)
+        histories[str(number)] = turn.saved_history()
+        if not turn.done:
+            histories[str(number)] = finetune(
+                context,
+                network,
+                pretrained,
+                settings.finetune,
+                data=data,
+                head=head,
+                palette_every=settings.palette_every,
+                label=f"msft {label}, group {number}/{len(groups)}",
+                work=turn.folder,
+            )
+            turn.save(histories[str(number)])
+    finish(context, network, pretrained, f"msft-{label}", histories)
+
+
+class _Turn:
+    """One group's turn, with what it left behind if an earlier, killed run finished it."""
+
+    def __init__(self, folder: Path, network: nn.Module, head: AamSoftmax) -> None:
+        self.folder = folder
+        self._modules = nn.ModuleDict({"network": network, "head": head})
+        self._state = folder / "done.safetensors"
+        self._history = folder / "history.json"
+        self.done = self._history.is_file()
+
+    def saved_history(self) -> History:
+        """Load what the finished turn left into network and head, and return its history; empty if it is not done."""
+        if not self.done:
+            return []
+        self._modules.load_state_dict(safetensors.torch.load_file(self._state))
+        history: History = json.loads(self._history.read_text(encoding="utf-8"))
+        return history
+
+    def save(self, history: History) -> None:
+        """Keep the turn's result; the history is written last and marks it as done."""
+        tensors = {name: value.contiguous() for name, value in self._modules.state_dict().items()}
+        write_atomically(self._state, safetensors.torch.save(tensors))
+        write_atomically(self._history, json.dumps(history) + "\n")

@@ -1,0 +1,115 @@
+"""What the stages that press a network share: fine-tuning with palettes on, writing and evaluating the artifact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from pipeline.artifact.decode import decode
+from pipeline.artifact.store import read_artifact, write_artifact
+from pipeline.errors import InputError
+from pipeline.models.store import PretrainedModel
+from pipeline.quantize.apply import follow_weights, press, weight_layers
+from pipeline.stages.corpus import JOB as CORPUS
+from pipeline.stages.heldout import evaluate_heldout
+from pipeline.stages.job import JobContext
+from pipeline.stages.pretrain import JOB as PRETRAIN
+from pipeline.stages.training_data import training_crops
+from pipeline.stamp import tool_versions
+from pipeline.training.aam import AamSoftmax
+from pipeline.training.crops import CropDataset
+from pipeline.training.loop import History, train
+from pipeline.training.settings import TrainingSettings
+
+
+def widths_of_all(network: nn.Module, bits: int, keep_fp32: tuple[str, ...] = ()) -> dict[str, int]:
+    """The same width for every layer but those kept in fp32. Raises InputError for a name that is no layer."""
+    layers = weight_layers(network)
+    for name in keep_fp32:
+        if name not in layers:
+            raise InputError("keep_fp32", expected=f"layers among {', '.join(layers)}", found=name)
+    return {name: bits for name in layers if name not in keep_fp32}
+
+
+def crops_and_classifier(
+    context: JobContext, pretrained: PretrainedModel, settings: TrainingSettings
+) -> tuple[CropDataset, AamSoftmax]:
+    """Crops to fine-tune on and the classifier that pre-training ended with.
+
+    Raises InputError if the model came without one or has one over other speakers than the corpus's.
+    """
+    folder = context.needs[PRETRAIN]
+    if pretrained.head is None:
+        expected = "a model with its classifier, to fine-tune it (or finetune.steps = 0)"
+        raise InputError(folder, expected=expected, found="no head.safetensors")
+    data, speakers = training_crops(context, settings)
+    if speakers != list(pretrained.header.speakers):
+        raise InputError(
+            folder,
+            expected=f"a classifier over the corpus's {len(speakers)} training speakers",
+            found=f"one over {len(pretrained.header.speakers)} speakers, not the same",
+        )
+    head = AamSoftmax(pretrained.header.spec.embedding_dim, len(speakers), settings.scale)
+    head.weight.data.copy_(pretrained.head)
+    return data, head
+
+
+def finetune(
+    context: JobContext,
+    network: nn.Module,
+    pretrained: PretrainedModel,
+    settings: TrainingSettings,
+    *,
+    data: CropDataset,
+    head: AamSoftmax,
+    palette_every: int,
+    label: str,
+    work: Path,
+) -> History:
+    """Train the network in place; its palettes take a step after the weights every `palette_every` steps."""
+
+    def follow(step: int) -> None:
+        if (step + 1) % palette_every == 0:
+            follow_weights(network)
+
+    return train(
+        network,
+        head,
+        data,
+        settings,
+        work=work,
+        seed=context.recipe.seed,
+        label=label,
+        progress=context.progress,
+        teacher=pretrained.network if settings.distillation > 0 else None,
+        every_step=follow,
+    )
+
+
+def finish(
+    context: JobContext,
+    network: nn.Module,
+    pretrained: PretrainedModel,
+    label: str,
+    history: History | Mapping[str, History],
+) -> None:
+    """Press the network, write the artifact, and evaluate what was written on the held-out trials."""
+    artifact = press(
+        network,
+        name=f"{pretrained.header.spec.name}-{label}",
+        architecture=pretrained.header.spec.architecture,
+        frontend=pretrained.frontend,
+        created_by=f"voxpress {tool_versions()['voxpress']}",
+        source_sha256=pretrained.sha256,
+    )
+    write_artifact(context.folder, artifact)
+    reference = decode(read_artifact(context.folder))
+    evaluation = evaluate_heldout(
+        reference, context.needs[CORPUS], pretrained.frontend, context.progress, f"evaluate {label}"
+    )
+    context.progress.say(f"    {label}: {evaluation.summary()}, {artifact.weights_bytes} bytes")
+    (context.folder / "history.json").write_text(json.dumps(history) + "\n", encoding="utf-8")
+    (context.folder / "evaluation.json").write_text(evaluation.model_dump_json(indent=1) + "\n", encoding="utf-8")
