@@ -129,12 +129,32 @@ def bootstrap_interval(
 
     Raises InputError as `eer`, and if no resample has both classes.
     """
+    values = bootstrap_values(scores, labels, metric=metric, speakers=speakers, resampling=resampling, cost=cost)
+    return percentile_interval(values, unit=_unit(speakers), level=resampling.level)
+
+
+def bootstrap_values(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    metric: Metric = "eer",
+    speakers: Sequence[tuple[str, str]] | None = None,
+    resampling: Resampling = DEFAULT_RESAMPLING,
+    cost: DetectionCost = VOXCELEB_COST,
+) -> Float64:
+    """The metric on every resample of `bootstrap_interval`: [draws], fewer where a resample lacks a class.
+
+    The resamples depend on labels, speakers and resampling alone: values of two systems on the same trials belong
+    together one by one, so that their differences, or means over many systems, are of the same resampled trials.
+
+    Raises InputError as `bootstrap_interval`.
+    """
     ordered = _Ordered.of(scores, labels)
     values = [
         _metric_of(metric, *ordered.errors(weights[:, ordered.order]), cost)
         for weights in _resamples(ordered.labels, speakers, resampling)
     ]
-    return _percentiles(np.concatenate(values), speakers, resampling)
+    return np.concatenate(values)
 
 
 def paired_bootstrap_difference(
@@ -151,13 +171,23 @@ def paired_bootstrap_difference(
 
     An interval that does not hold 0 says that the two systems differ. See `bootstrap_interval` for the rest.
     """
-    first, second = _Ordered.of(scores, labels), _Ordered.of(other_scores, labels)
-    values = [
-        _metric_of(metric, *second.errors(weights[:, second.order]), cost)
-        - _metric_of(metric, *first.errors(weights[:, first.order]), cost)
-        for weights in _resamples(first.labels, speakers, resampling)
-    ]
-    return _percentiles(np.concatenate(values), speakers, resampling)
+    first, second = (
+        bootstrap_values(one, labels, metric=metric, speakers=speakers, resampling=resampling, cost=cost)
+        for one in (scores, other_scores)
+    )
+    return percentile_interval(second - first, unit=_unit(speakers), level=resampling.level)
+
+
+def percentile_interval(values: Float64, *, unit: Literal["speakers", "trials"], level: float) -> Interval:
+    """The interval between the quantiles (1 - level) / 2 and (1 + level) / 2 of bootstrap values [draws].
+
+    Raises InputError if there are none: no resample had both classes.
+    """
+    if not len(values):
+        raise InputError("bootstrap", expected="resamples with target and non-target trials", found="none")
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return Interval(float(low), float(high), len(values), unit)
 
 
 @dataclass(frozen=True)
@@ -278,9 +308,5 @@ def _drawn_counts(rows: int, items: int, rng: np.random.Generator) -> Float64:
     return np.bincount(drawn.ravel(), minlength=rows * items).reshape(rows, items).astype(np.float64)
 
 
-def _percentiles(values: Float64, speakers: Sequence[tuple[str, str]] | None, resampling: Resampling) -> Interval:
-    if not len(values):
-        raise InputError("bootstrap", expected="resamples with target and non-target trials", found="none")
-    tail = (1 - resampling.level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(float(low), float(high), len(values), "trials" if speakers is None else "speakers")
+def _unit(speakers: Sequence[tuple[str, str]] | None) -> Literal["speakers", "trials"]:
+    return "trials" if speakers is None else "speakers"

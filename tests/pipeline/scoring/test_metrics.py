@@ -13,6 +13,7 @@ from pipeline.scoring.metrics import (
     Interval,
     Resampling,
     bootstrap_interval,
+    bootstrap_values,
     det_curve,
     eer,
     min_dcf,
@@ -246,6 +247,16 @@ def test_a_worse_system_shows() -> None:
     assert 0 < found.low < difference < found.high
     back = paired_bootstrap_difference(worse, scores, labels)
     assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_values_of_two_systems_belong_together() -> None:
+    scores, labels, pairs = _trials_of_speakers(6)
+    other = scores + np.random.default_rng(2).normal(0, 0.5, len(scores))
+    first, second = (bootstrap_values(one, labels, speakers=pairs) for one in (scores, other))
+    found = paired_bootstrap_difference(scores, other, labels, speakers=pairs)
+    assert [found.low, found.high] == pytest.approx(np.quantile(second - first, [0.025, 0.975]))
+    assert found.draws == len(first)
+    assert (second - first).std() < 0.8 * (second - first[::-1]).std()
 
 
 @settings(max_examples=20)
