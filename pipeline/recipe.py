@@ -41,6 +41,8 @@ class CorpusSettings(_Section):
     heldout_share: Annotated[float, Field(gt=0, lt=1)] = 0.25  # of the speakers, chosen by a hash of their names
     segment_seconds: Annotated[float, Field(ge=0)] = 0.0  # cut held-out utterances into such segments; 0: leave whole
     max_trials: Annotated[int, Field(ge=2)] = 20000  # at most so many trials, all targets first
+    # Of the synthetic voices and of the drawing of trials; none: the recipe's. The split itself has no seed.
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     cache: Literal["memory", "none"] = "memory"  # keep features of the training utterances in memory, or read on demand
     synthetic: SyntheticSettings = SyntheticSettings()
 
@@ -136,6 +138,11 @@ class Recipe(_Section):
     export: ExportSettings = ExportSettings()
     device_test: DeviceTestSettings = DeviceTestSettings()
     bundle: BundleSettings = BundleSettings()
+
+    @property
+    def corpus_seed(self) -> int:
+        """Seed of the synthetic voices and of the drawing of trials."""
+        return self.seed if self.corpus.seed is None else self.corpus.seed
 
     @model_validator(mode="after")
     def _makes_something(self) -> Recipe:

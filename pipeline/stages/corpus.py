@@ -36,15 +36,15 @@ class _Settings(BaseModel):
 def jobs(recipe: Recipe, folder: Path | None) -> list[Job]:
     """The corpus is read from `folder`; without one, synthetic voices are made first."""
     settings = _Settings(
-        corpus=recipe.corpus,
+        corpus=recipe.corpus.model_copy(update={"seed": None}),
         sample_rate_hz=recipe.frontend.sample_rate_hz,
         min_seconds=recipe.frontend.min_seconds,
-        seed=recipe.seed,
+        seed=recipe.corpus_seed,
     )
     if folder is not None:
-        sources = {"corpus": _fingerprint(folder)}
+        sources = {"corpus": fingerprint(folder)}
         return [Job(JOB, "corpus", settings, (), lambda context: _divide(context, folder), sources)]
-    voices = _VoicesSettings(synthetic=recipe.corpus.synthetic, seed=recipe.seed)
+    voices = _VoicesSettings(synthetic=recipe.corpus.synthetic, seed=recipe.corpus_seed)
     return [
         Job(VOICES_JOB, "corpus", voices, (), _make_voices, {}),
         Job(JOB, "corpus", settings, (VOICES_JOB,), lambda context: _divide(context, context.needs[VOICES_JOB]), {}),
@@ -60,7 +60,7 @@ def _make_voices(context: JobContext) -> None:
             speakers=settings.speakers,
             sessions=settings.sessions,
             utterances_per_session=settings.utterances_per_session,
-            seed=context.recipe.seed,
+            seed=context.recipe.corpus_seed,
             progress=lambda done, total: task.advance(),
         )
 
@@ -71,7 +71,7 @@ def _divide(context: JobContext, folder: Path) -> None:
     split = split_speakers(
         cuts, recipe.corpus.heldout_share, segment_seconds=recipe.corpus.segment_seconds or None, corpus=folder
     )
-    trials = all_pairs_trials(split.held_out, max_trials=recipe.corpus.max_trials, seed=recipe.seed)
+    trials = all_pairs_trials(split.held_out, max_trials=recipe.corpus.max_trials, seed=recipe.corpus_seed)
     write_cuts(split.train, context.folder / TRAIN_FILE)
     write_cuts(split.held_out, context.folder / HELDOUT_FILE)
     write_trials(trials, context.folder / TRIALS_FILE)
@@ -82,7 +82,7 @@ def _divide(context: JobContext, folder: Path) -> None:
     )
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
     """Hash of the names and sizes of a corpus's files: a changed corpus is read again, a moved one is not."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -40,10 +41,13 @@ def run_recipe(recipe: Recipe, *, corpus_folder: Path | None, out: Path, until: 
     if until is not None and until not in STAGES:
         raise InputError("--until", expected=f"one of {', '.join(STAGES)}", found=until)
     last = len(STAGES) - 1 if until is None else STAGES.index(until)
+    run_jobs([job for job in plan(recipe, corpus_folder) if STAGES.index(job.stage) <= last], recipe, out, progress)
+
+
+def run_jobs(jobs: Sequence[Job], recipe: Recipe, out: Path, progress: Progress) -> None:
+    """Do those of the jobs that are not done, in their order; each comes after the jobs that it needs."""
     done: dict[str, Stamp] = {}
-    for job in plan(recipe, corpus_folder):
-        if STAGES.index(job.stage) > last:
-            break
+    for job in jobs:
         done[job.name] = _do(job, recipe, out, done, progress)
 
 
