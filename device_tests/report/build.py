@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-import jinja2
-
 from calibration.threshold import decision_flips
 from device_tests.records import Embedding, ModelRun, RunRecord, read_embeddings
 from device_tests.report.figures import (
@@ -21,6 +19,7 @@ from device_tests.report.figures import (
     parity,
     size_twin,
 )
+from device_tests.report.page import render
 from device_tests.report.plots import DetSeries, det_plot, latency_plot, size_plot, widths
 from device_tests.report.tables import (
     accuracy_table,
@@ -149,14 +148,9 @@ def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Pat
         provenance_table(report),
     ]
     summary = summary_table(report)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = render(
+        "report.html.j2",
+        title=report.title,
         report=report,
         summary=summary,
         tables=detail,

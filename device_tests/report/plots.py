@@ -1,37 +1,24 @@
-"""The report's plots, as SVG to be set into the page: colours are CSS variables, so they follow light and dark.
-
-A plot is drawn in stand-in colours, which are then replaced by `var(--ink)`, `var(--s1)` and so on; the page defines
-them. Nothing in the SVG points outside it.
-"""
+"""The plots of a device report: size against EER, detection error trade-off, latency."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter
 from scipy.stats import norm
 
 from device_tests.records import ModelFormat, RunRecord
+from device_tests.report.drawing import INK, MUTED, PAPER, RULE, colour, size_axis, style, svg
 from device_tests.report.figures import ModelFigures, Report
 from device_tests.report.tables import milliseconds
 from pipeline.scoring.metrics import DetCurve
 
 Float64 = npt.NDArray[np.float64]
-
-# Stand-ins, replaced by CSS variables in `_svg`.
-INK, MUTED, RULE, PAPER = "#010203", "#020304", "#030405", "#040506"
-_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
-# How many colours the page defines as --s1, --s2, ...; more widths than that begin again.
-SERIES_COLOURS = 6
 
 _DET_TICKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 _MARKERS: dict[ModelFormat, str] = {"pte": "o", "tflite": "s"}
@@ -61,18 +48,18 @@ def det_plot(series: Sequence[DetSeries]) -> str:
     middle = float(norm.ppf(np.clip(np.mean([one.eer for one in series]), low, high)))
     # Labels stand in the corner that the curves leave free, the lowest EER nearest to the origin.
     in_corner_of_origin = (middle - span[0]) / (span[1] - span[0]) > 0.4
-    with _style("det"):
+    with style("det"):
         figure = Figure(figsize=(6.4, 5.6), layout="constrained")
         axes = figure.add_subplot()
         axes.plot(span, span, color=RULE, linewidth=1)
         ordered = sorted(series, key=lambda one: -one.eer)
         for row, one in enumerate(ordered):
-            colour = _colour(one.place)
+            shade = colour(one.place)
             x, y = (norm.ppf(np.clip(p, low / 10, 1 - 1e-6)) for p in (one.curve.p_false_alarm, one.curve.p_miss))
             dashes = "--" if one.place is None else "-"
-            axes.plot(x, y, color=colour, linewidth=1.6, linestyle=dashes, solid_joinstyle="round")
+            axes.plot(x, y, color=shade, linewidth=1.6, linestyle=dashes, solid_joinstyle="round")
             at = float(norm.ppf(max(one.eer, low)))
-            axes.plot([at], [at], "o", color=colour, markersize=4)
+            axes.plot([at], [at], "o", color=shade, markersize=4)
             axes.annotate(
                 f"{one.label} · {100 * one.eer:.2f} %",
                 xy=(at, at),
@@ -81,12 +68,12 @@ def det_plot(series: Sequence[DetSeries]) -> str:
                 if in_corner_of_origin
                 else (0.97, 0.94 - 0.062 * row),
                 textcoords="axes fraction",
-                color=colour,
+                color=shade,
                 ha="left" if in_corner_of_origin else "right",
                 fontweight="bold",
                 arrowprops={
                     "arrowstyle": "-",
-                    "color": colour,
+                    "color": shade,
                     "linewidth": 0.6,
                     "alpha": 0.45,
                     "shrinkB": 3,
@@ -102,21 +89,20 @@ def det_plot(series: Sequence[DetSeries]) -> str:
         axes.set_xlabel("false alarms, % of non-target trials")
         axes.set_ylabel("misses, % of target trials")
         axes.grid(color=RULE, linewidth=0.5)
-        return _svg(figure, "det")
+        return svg(figure, "det")
 
 
 def size_plot(report: Report) -> str:
     """File size (log) against EER with its bootstrap interval; circles .pte, squares .tflite."""
     order = widths(report.models)
-    with _style("size"):
+    with style("size"):
         figure = Figure(figsize=(6.4, 5.6), layout="constrained")
         axes = figure.add_subplot()
         axes.axhline(100 * report.reference.eer, color=MUTED, linewidth=1, linestyle="--")
-        axes.set_xscale("log")
         labelled: set[str] = set()
         top = 100 * report.reference.eer_interval.high
         for model in report.models:
-            colour = _colour(order.index(model.bits) if model.bits in order else None)
+            shade = colour(order.index(model.bits) if model.bits in order else None)
             rate, interval = 100 * model.device.eer, model.device.eer_interval
             # Twins lie on one another: the second format's interval is drawn a little aside, its size is not changed.
             aside = 1.0 if model.format == "pte" else 1.035
@@ -125,12 +111,12 @@ def size_plot(report: Report) -> str:
                 [model.file_bytes * aside],
                 [rate],
                 yerr=bar,
-                color=colour,
+                color=shade,
                 elinewidth=1.1,
                 capsize=3,
                 marker=_MARKERS[model.format],
                 markersize=6.5,
-                markerfacecolor=colour if model.format == "pte" else PAPER,
+                markerfacecolor=shade if model.format == "pte" else PAPER,
                 linestyle="none",
             )
             top = max(top, 100 * interval.high)
@@ -142,11 +128,11 @@ def size_plot(report: Report) -> str:
                     xytext=(0, 6),
                     textcoords="offset points",
                     ha="center",
-                    color=colour,
+                    color=shade,
                     fontweight="bold",
                 )
         sizes = [model.file_bytes for model in report.models]
-        axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
+        size_axis(axes, min(sizes) / 1.6, max(sizes) * 1.6)
         axes.set_ylim(0, 1.15 * top if top > 0 else 1)
         axes.annotate(
             "fp32 reference",
@@ -157,14 +143,11 @@ def size_plot(report: Report) -> str:
             va="top",
             color=MUTED,
         )
-        axes.xaxis.set_major_locator(FixedLocator(_size_ticks(min(sizes) / 1.6, max(sizes) * 1.6)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_bytes(round(value))))
         axes.set_xlabel("file size")
         axes.set_ylabel("EER, %, with its interval")
         axes.grid(color=RULE, linewidth=0.5)
         axes.text(0.01, 0.985, "● .pte   □ .tflite", transform=axes.transAxes, va="top", color=MUTED)
-        return _svg(figure, "size")
+        return svg(figure, "size")
 
 
 def latency_plot(report: Report, run: RunRecord) -> str:
@@ -173,26 +156,26 @@ def latency_plot(report: Report, run: RunRecord) -> str:
     samples = {model.file: np.array(model.latency_ns) / 1e6 for model in run.models}
     formats: list[ModelFormat] = list(dict.fromkeys(model.format for model in report.models))
     groups = [[model for model in report.models if model.format == one] for one in formats]
-    with _style("latency"):
+    with style("latency"):
         figure = Figure(figsize=(11.2, 0.9 + 0.42 * max(map(len, groups))), layout="constrained")
         panels: list[Axes] = list(figure.subplots(1, len(groups), squeeze=False)[0])
         for axes, model_format, group in zip(panels, formats, groups, strict=True):
             _latency_panel(axes, group, order, samples, report.protocol.speed_frames)
             axes.set_title(f".{model_format}", loc="left", fontweight="bold", color=INK)
-        return _svg(figure, "latency")
+        return svg(figure, "latency")
 
 
 def _latency_panel(
     axes: Axes, group: Sequence[ModelFigures], order: Sequence[str], samples: dict[str, Float64], frames: int
 ) -> None:
     for row, model in enumerate(group):
-        colour = _colour(order.index(model.bits) if model.bits in order else None)
+        shade = colour(order.index(model.bits) if model.bits in order else None)
         p50, p90 = model.latency.p50_ns / 1e6, model.latency.p90_ns / 1e6
-        axes.barh(row, p50, height=0.56, color=colour, alpha=0.22)
-        axes.plot([p50, p50], [row - 0.28, row + 0.28], color=colour, linewidth=2.2)
+        axes.barh(row, p50, height=0.56, color=shade, alpha=0.22)
+        axes.plot([p50, p50], [row - 0.28, row + 0.28], color=shade, linewidth=2.2)
         values = samples[model.file]
-        axes.plot(values, np.full(len(values), row), "|", color=colour, markersize=9, alpha=0.5, markeredgewidth=0.8)
-        axes.plot([p90], [row], "D", color=colour, markersize=4)
+        axes.plot(values, np.full(len(values), row), "|", color=shade, markersize=9, alpha=0.5, markeredgewidth=0.8)
+        axes.plot([p90], [row], "D", color=shade, markersize=4)
         words = f"{milliseconds(model.latency.p50_ns)} ms"
         if model.is_control:
             words += " · control"
@@ -215,68 +198,6 @@ def _latency_panel(
     axes.tick_params(axis="y", length=0)
 
 
-def short_bytes(count: int) -> str:
-    """A size for an axis: 850 kB, 1.5 MB (powers of ten)."""
-    if count >= 999_500:
-        return f"{count / 1e6:.3g} MB"
-    return f"{count / 1e3:.3g} kB" if count >= 1000 else f"{count} B"
-
-
-def _size_ticks(low: float, high: float) -> list[float]:
-    ticks = [step * 10.0**power for power in range(13) for step in (1, 2, 5)]
-    return [tick for tick in ticks if low <= tick <= high]
-
-
 def _smallest_step(curve: DetCurve) -> float:
     steps = [values[values > 0].min() for values in (curve.p_miss, curve.p_false_alarm)]
     return float(min(steps))
-
-
-def _series_stand_in(place: int) -> str:
-    return f"#0a0b{place % SERIES_COLOURS + 1:02x}"
-
-
-def _colour(place: int | None) -> str:
-    return INK if place is None else _series_stand_in(place)
-
-
-def _style(name: str) -> AbstractContextManager[None]:
-    return rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": name,
-            "font.size": 11,
-            "text.color": INK,
-            "axes.edgecolor": MUTED,
-            "axes.labelcolor": MUTED,
-            "axes.facecolor": "none",
-            "axes.axisbelow": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "figure.facecolor": "none",
-            "xtick.color": MUTED,
-            "ytick.color": MUTED,
-        }
-    )
-
-
-def _svg(figure: Figure, name: str) -> str:
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    # The style sheet inside would hold for the whole page, which has its own.
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
-    # In a page of HTML the name spaces are known; declaring them would only look like links.
-    text = re.sub(r"\s+xmlns(:\w+)?=\"[^\"]*\"", "", text).replace("xlink:href", "href")
-    # Three plots share one page: what one defines must not be found by another.
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'href="#', f'href="#{name}-', text)
-    text = text.replace("url(#", f"url(#{name}-")
-    text = re.sub(r"width=\"[\d.]+pt\" height=\"[\d.]+pt\"", 'role="img"', text, count=1)
-    text = re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", "system-ui, sans-serif", text)
-    for stand_in, variable in _VARIABLES.items():
-        text = text.replace(stand_in, f"var({variable})")
-    for place in range(SERIES_COLOURS):
-        text = text.replace(_series_stand_in(place), f"var(--s{place + 1})")
-    return text.strip()

@@ -212,12 +212,22 @@ def markdown(report: Report, tables: Sequence[Table]) -> str:
     lines += ["", "## Notes", ""]
     lines += [f"- {note}" for note in all_notes(report)] or ["- none"]
     for table in tables:
-        lines += ["", f"## {table.title}", ""]
-        lines.append(f"| {' | '.join(table.columns)} |")
-        lines.append("|" + "|".join("---" if i < table.left else "--:" for i in range(len(table.columns))) + "|")
-        lines += [f"| {' | '.join(row)} |" for row in table.rows]
-        lines += ["", table.caption]
+        lines += markdown_table(table)
     return "\n".join(lines) + "\n"
+
+
+def markdown_table(table: Table) -> list[str]:
+    """A table's lines in Markdown, under its title as a heading, with its caption."""
+    return [
+        "",
+        f"## {table.title}",
+        "",
+        f"| {' | '.join(table.columns)} |",
+        "|" + "|".join("---" if i < table.left else "--:" for i in range(len(table.columns))) + "|",
+        *(f"| {' | '.join(row)} |" for row in table.rows),
+        "",
+        table.caption,
+    ]
 
 
 def all_notes(report: Report) -> list[str]:
