@@ -24,7 +24,7 @@ from pipeline.artifact.embed import embed as embed_in_torch
 from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
 from pipeline.artifact.store import read_artifact
 from pipeline.corpus.read import read_utterances
-from pipeline.corpus.trials import check_trials_against, read_trials
+from pipeline.corpus.trials import Trial, check_trials_against, read_trials
 from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
 from pipeline.features.store import extract_features
@@ -104,16 +104,13 @@ def evaluate(
 
     Raises InputError naming the file for anything that is missing or not what it should be.
     """
-    trials = read_trials(trials_file)
-    names = sorted({name for trial in trials for name in (trial.enrolment, trial.test)})
-    present = {name for name in names if (audio / name).is_file()}
-    check_trials_against(trials, present, trials_path=trials_file, corpus=audio)
+    trials, names = trials_between(audio, trials_file)
     results = []
     with _subjects(model, only) as subjects:
         known: dict[FrontEndSpec, Features] = {}
         for subject in subjects:
             if subject.frontend not in known:
-                known[subject.frontend] = _features(audio, names, subject.frontend, crop_seconds, progress)
+                known[subject.frontend] = trial_features(audio, names, subject.frontend, crop_seconds, progress)
             started = time.monotonic()
             embeddings, runtime, kernels = subject.embed(known[subject.frontend], threads, progress)
             seconds = time.monotonic() - started
@@ -123,19 +120,35 @@ def evaluate(
                     runtime=runtime,
                     kernels=kernels,
                     seconds=seconds,
-                    evaluation=evaluate_embeddings(embeddings, trials, speakers=_speakers(names)),
+                    evaluation=evaluate_embeddings(embeddings, trials, speakers=speakers_by_folder(names)),
                 )
             )
     return results
 
 
-def _speakers(names: list[str]) -> dict[str, str] | None:
+def trials_between(audio: Path, trials_file: Path) -> tuple[list[Trial], list[str]]:
+    """Trials of a list and, sorted, the utterances below `audio` that they are between.
+
+    Raises InputError naming the list's line for an utterance that is not there.
+    """
+    trials = read_trials(trials_file)
+    names = sorted({name for trial in trials for name in (trial.enrolment, trial.test)})
+    present = {name for name in names if (audio / name).is_file()}
+    check_trials_against(trials, present, trials_path=trials_file, corpus=audio)
+    return trials, names
+
+
+def speakers_by_folder(names: list[str]) -> dict[str, str] | None:
+    """Speaker of every utterance: the first folder of its path; None if a path has no folder."""
     if not all("/" in name for name in names):
         return None
     return {name: name.partition("/")[0] for name in names}
 
 
-def _features(audio: Path, names: list[str], spec: FrontEndSpec, crop_seconds: float, progress: Progress) -> Features:
+def trial_features(
+    audio: Path, names: list[str], spec: FrontEndSpec, crop_seconds: float, progress: Progress
+) -> Features:
+    """Mean-normalised features of utterances below `audio`; of their first `crop_seconds` if that is not 0."""
     cuts = read_utterances(audio, names, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds)
     if crop_seconds:
         cuts = cuts.truncate(max_duration=crop_seconds, preserve_id=True)

@@ -54,6 +54,48 @@ def run(
     )
 
 
+@app.command(epilog="Example: voxpress sweep sweep-mini --corpus speech/train --audio speech/dev --trials t.txt")
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A recipe with [msft]: its TOML file, or the name of a built-in one.")],
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Folder <speaker>/**/*.wav|flac (VoxCeleb's too). Without it: embedded synthetic voices."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results. [default: out/<recipe name>]")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted up from the recipe's.")] = 3,
+    audio: Annotated[Path | None, typer.Option(help="Folder that the trial list's paths are relative to.")] = None,
+    trials: Annotated[
+        Path | None, typer.Option(help="A trial list to evaluate on too, beside the held-out trials.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Compare every width and quantizer over several seeds. Run again to go on where it was stopped."""
+    from device_tests.report.sweep_tables import terminal_tables
+    from pipeline.errors import InputError
+    from pipeline.progress import Progress
+    from pipeline.recipe import load_recipe
+    from pipeline.stages.sweep import GivenTrials
+    from pipeline.stages.sweep import sweep as sweep_recipe
+
+    loaded = load_recipe(recipe)
+    if (audio is None) != (trials is None):
+        found = "only --trials" if audio is None else "only --audio"
+        raise InputError("--audio and --trials", expected="both or neither", found=found)
+    result = sweep_recipe(
+        loaded,
+        corpus_folder=corpus,
+        out=out or Path("out") / loaded.name,
+        seeds=seeds,
+        given=GivenTrials(audio, trials) if audio is not None and trials is not None else None,
+        progress=Progress(),
+    )
+    if json:
+        typer.echo(result.model_dump_json(indent=1))
+    else:
+        for table in terminal_tables(result):
+            _print(table)
+
+
 @app.command(epilog="Example: voxpress evaluate out/demo/export/resnet10-c8-4bit.pte --audio speech/dev --trials t.txt")
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Pre-trained model folder, artifact folder, .pte, .tflite or bundle.")],
@@ -122,11 +164,19 @@ def recipe_show(recipe: Annotated[str, typer.Argument(help="A recipe's TOML file
 
 
 @app.command(epilog="Example: voxpress report out/demo/device-test")
-def report(folder: Annotated[Path, typer.Argument(help="Folder of a device test, with its report.json.")]) -> None:
-    """The table of a device test: bytes, ratio, EER, cosine and latency of every model file."""
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a device test (report.json) or of a sweep (sweep.json).")],
+) -> None:
+    """The table of a device test (bytes, ratio, EER, cosine, latency of every model file), or those of a sweep."""
     from device_tests.report.build import read_report, report_table
+    from device_tests.report.sweep import SWEEP_FILE, read_sweep
+    from device_tests.report.sweep_tables import terminal_tables
 
-    _print(report_table(read_report(folder)))
+    if (folder / SWEEP_FILE).is_file():
+        for table in terminal_tables(read_sweep(folder)):
+            _print(table)
+    else:
+        _print(report_table(read_report(folder)))
 
 
 def main() -> NoReturn:

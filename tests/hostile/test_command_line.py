@@ -209,6 +209,21 @@ def test_a_stage_that_is_none(tmp_path: Path) -> None:
     _refused(_voxpress("run", "demo", "--until", "quantise", cwd=tmp_path), "--until", "uniform", "quantise")
 
 
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("demo",), ("demo", "a recipe with a section [msft]")),
+        (("sweep-mini", "--audio", "somewhere"), ("--audio and --trials", "both or neither", "only --audio")),
+        (("sweep-mini", "--trials", "list.txt"), ("--audio and --trials", "both or neither", "only --trials")),
+        (("sweep-mini", "--audio", ".", "--trials", "list.txt"), ("list.txt", "a trial list", "no such file")),
+        (("sweep-mini", "--corpus", "nowhere"), ("nowhere", "no such folder")),
+    ],
+)
+def test_a_sweep_that_cannot_be_made(tmp_path: Path, words: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    _refused(_voxpress("sweep", *words, "--out", tmp_path / "out", cwd=tmp_path), *parts)
+    assert not (tmp_path / "out" / "sweep.json").exists()
+
+
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.touch()])
 def test_a_corpus_that_is_none(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "corpus")
