@@ -52,7 +52,7 @@ from pipeline.scoring.score import Evaluation, cosine_scores, evaluate_scores, t
 from pipeline.stages import binary, mixed, msft, uniform
 from pipeline.stages.artifacts import artifact_jobs
 from pipeline.stages.corpus import JOB as CORPUS
-from pipeline.stages.corpus import TRIALS_FILE, fingerprint
+from pipeline.stages.corpus import TRIALS_FILE, folder_fingerprint
 from pipeline.stages.export import fp32_artifact
 from pipeline.stages.heldout import Features, heldout_features, heldout_speakers, heldout_trials
 from pipeline.stages.job import Job, JobContext
@@ -229,7 +229,7 @@ class _Given:
             trial_speakers(self._trials, self._speakers)
         self.hashes: Mapping[str, str] = {
             "trials": sha256_file(given.trials_file),
-            "audio": fingerprint(given.audio),
+            "audio": folder_fingerprint(given.audio),
         }
         self._features: Features | None = None
 

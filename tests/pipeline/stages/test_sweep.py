@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from device_tests.records import read_embeddings
 from device_tests.report.sweep import read_sweep
 from device_tests.report.sweep_figures import Sweep
+from pipeline.cli import app
 from pipeline.corpus.trials import Trial, read_trials, write_trials
 from pipeline.errors import InputError
 from pipeline.models.spec import ModelSpec
@@ -145,6 +147,10 @@ def test_every_setting_of_every_seed_is_measured(swept: tuple[Sweep, Path]) -> N
             assert setting.file_bytes[suffix] == path.stat().st_size  # type: ignore[index]
     assert not (out / "seed-6" / "files").exists()
     assert len(result.layers[0].trace) == 2
+    shown = CliRunner().invoke(app, ["report", str(out)])
+    assert shown.exit_code == 0
+    assert all(label in shown.stdout for label in LABELS)
+    assert "beats naive 1 bit" in shown.stdout
 
 
 @pytest.mark.slow
