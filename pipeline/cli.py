@@ -91,6 +91,32 @@ def evaluate(
         _print(evaluation_table(results))
 
 
+@app.command(epilog="Example: voxpress quantize r34 --average-bits 3 --audio speech/some --out r34-mixed")
+def quantize(
+    model: Annotated[Path, typer.Argument(help="Pre-trained model folder, as `run` or `import` write it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the artifact.")],
+    bits: Annotated[int | None, typer.Option(help="The same width, 1..8, in every layer; needs no audio.")] = None,
+    average_bits: Annotated[
+        float | None, typer.Option(help="Mixed widths at the bytes of this uniform width, 1 to 8.")
+    ] = None,
+    budget_bytes: Annotated[int | None, typer.Option(help="Mixed widths within so many bytes.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Mixed widths as a plan.json says.")] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="A few dozen utterances, <speaker>/**/*.wav|flac, that budgets are spent by.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses crops and probes.")] = 0,
+) -> None:
+    """Quantize a model without training: uniform or mixed widths, from a few dozen utterances."""
+    from calibration.post_training import Widths, quantize_model
+    from pipeline.progress import Progress
+
+    widths = Widths(bits=bits, average_bits=average_bits, budget_bytes=budget_bytes, plan=plan, audio=audio, seed=seed)
+    artifact, made = quantize_model(model, widths, out, progress=Progress())
+    typer.echo(
+        f"{out}  {artifact.header.name}, {artifact.weights_bytes} bytes, {made.average_bits:.2f} bits per weight"
+    )
+
+
 @app.command(epilog="Example: voxpress export out/demo/uniform/4bit --format pte --fallback --out models")
 def export(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
@@ -200,7 +226,7 @@ def _print(table: object) -> None:
 
     console = Console()
     # In a pipe there is no terminal width to respect.
-    Console(width=None if console.is_terminal else 140).print(table)
+    Console(width=None if console.is_terminal else 200).print(table)
 
 
 if __name__ == "__main__":
