@@ -1,4 +1,4 @@
-"""Post-training quantization: a pre-trained model and, for mixed widths, a few dozen utterances in, an artifact out."""
+"""Post-training quantization: a pre-trained model and a few dozen utterances in, an artifact out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from calibration.norms import recalibrate_norms
 from calibration.plan import (
     PLAN_FILE,
     Plan,
@@ -43,9 +44,9 @@ class Widths:
     average_bits: float | None = None  # mixed, at the bytes of that uniform width
     budget_bytes: int | None = None  # mixed, at most so many bytes
     plan: Path | None = None  # mixed, by hand
-    audio: Path | None = None  # calibration utterances, for the two budgets
-    crops: int = 32
-    probes: int = 2  # crops bring more than probes: two of 32 crops agree to a few per cent with many more
+    audio: Path | None = None  # calibration utterances: for batch-norm statistics, and needed for the two budgets
+    crops: int = 64
+    probes: int = 2  # crops bring more than probes: two of 64 crops agree to a few per cent with many more
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +70,8 @@ def quantize_model(model: Path, widths: Widths, out: Path, *, progress: Progress
     pretrained = read_pretrained(model)
     plan, label = _plan(pretrained, widths, progress)
     attach_palettes(pretrained.network, plan.layers)
+    if widths.audio is not None:
+        recalibrate_norms(pretrained.network, _calibration_crops(widths, pretrained.frontend))
     artifact = press(
         pretrained.network,
         name=f"{pretrained.header.spec.name}-{label}",

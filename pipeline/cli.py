@@ -95,14 +95,18 @@ def evaluate(
 def quantize(
     model: Annotated[Path, typer.Argument(help="Pre-trained model folder, as `run` or `import` write it.")],
     out: Annotated[Path, typer.Option(help="Folder of the artifact.")],
-    bits: Annotated[int | None, typer.Option(help="The same width, 1..8, in every layer; needs no audio.")] = None,
+    bits: Annotated[int | None, typer.Option(help="The same width, 1..8, in every layer.")] = None,
     average_bits: Annotated[
         float | None, typer.Option(help="Mixed widths at the bytes of this uniform width, 1 to 8.")
     ] = None,
     budget_bytes: Annotated[int | None, typer.Option(help="Mixed widths within so many bytes.")] = None,
     plan: Annotated[Path | None, typer.Option(help="Mixed widths as a plan.json says.")] = None,
     audio: Annotated[
-        Path | None, typer.Option(help="A few dozen utterances, <speaker>/**/*.wav|flac, that budgets are spent by.")
+        Path | None,
+        typer.Option(
+            help="A few dozen utterances, <speaker>/**/*.wav|flac, to measure batch-norms and sensitivities on. "
+            "Without it --bits and --plan only round the weights, which costs accuracy."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Chooses crops and probes.")] = 0,
 ) -> None:
