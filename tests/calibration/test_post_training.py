@@ -54,9 +54,8 @@ def test_mixed_within_its_budget(model: Path, audio: Path, tmp_path: Path) -> No
     assert mixed.weights_bytes <= three.weights_bytes
     assert mixed.weights_bytes == plan.bytes
     assert len(set(plan.layers.values())) > 1
-    by_hand, _ = quantize_model(
-        model, Widths(plan=tmp_path / "mixed" / "plan.json"), tmp_path / "again", progress=QUIET
-    )
+    by_hand = Widths(plan=tmp_path / "mixed" / "plan.json")
+    again, _ = quantize_model(model, by_hand, tmp_path / "again", progress=QUIET)
     assert again.weights_bytes == mixed.weights_bytes
 
 
