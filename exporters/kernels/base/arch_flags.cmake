@@ -15,6 +15,13 @@ else()
   set(VOXPRESS_ISAS portable)
 endif()
 
+# Checked at every step, the unrolled loops take the optimiser minutes.
+if(VOXPRESS_SANITIZE)
+  foreach(isa IN LISTS VOXPRESS_ISAS)
+    list(APPEND VOXPRESS_FLAGS_${isa} -O1)
+  endforeach()
+endif()
+
 # Adds <stem>_<isa>.cc to the target for each ISA of the machine that is compiled for.
 function(voxpress_add_isa_sources target stem)
   foreach(isa IN LISTS VOXPRESS_ISAS)

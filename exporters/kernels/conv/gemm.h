@@ -31,6 +31,8 @@ VOXPRESS_INLINE void multiply(const float* a, const float* panel, int64_t depth,
     for (int v = 0; v < kVectors; ++v) sum[m][v] = Lanes{};
   }
   for (; depth >= kLanes; depth -= kLanes, a += kR * kLanes) {
+    // Unrolled, its loads would be moved ahead and push the sums out of their registers.
+    VOXPRESS_KEEP_LOOP
     for (int k = 0; k < kLanes; ++k, panel += kPanel) multiply_step<kR>(a + k, panel, sum);
   }
   for (int64_t k = 0; k < depth; ++k, panel += kPanel) multiply_step<kR>(a + k, panel, sum);

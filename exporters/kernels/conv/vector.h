@@ -15,8 +15,10 @@
 #define VOXPRESS_INLINE inline __attribute__((always_inline))
 #if defined(__clang__)
 #define VOXPRESS_UNROLL _Pragma("clang loop unroll(full)")
+#define VOXPRESS_KEEP_LOOP _Pragma("clang loop unroll(disable)")
 #else
 #define VOXPRESS_UNROLL _Pragma("GCC unroll 40")
+#define VOXPRESS_KEEP_LOOP _Pragma("GCC unroll 1")
 #endif
 
 namespace voxpress {
