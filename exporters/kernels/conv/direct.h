@@ -43,42 +43,72 @@ int64_t direct_gather_bytes(const DirectPlan& plan) {
   return round_up(plan.group_floats * plan.groups_per_block * static_cast<int64_t>(sizeof(float)), 64);
 }
 
-// Row `m` of a group: floats [k, k + count) of it lie in runs of kLanes, kR * kLanes apart.
-struct RowTarget {
-  float* row;
-  int64_t step;
+// A row of a group, written from front to back: its floats lie in runs of kLanes, `step` apart.
+class RowWriter {
+ public:
+  RowWriter(float* row, int64_t step) : run_(row), step_(step) {}
 
-  void copy(int64_t k, const float* source, int64_t count) const {
-    if (k % kLanes == 0) {
-      float* target = row + k / kLanes * step;
-      for (; count >= kLanes; count -= kLanes, k += kLanes, source += kLanes, target += step) {
-        store(target, load(source));
+  void copy(const float* source, int64_t count) {
+    while (count > 0) {
+      const int64_t part = least(kLanes - lane_, count);
+      if (part == kLanes) {
+        store(run_, load(source));
+      } else {
+        for (int64_t j = 0; j < part; ++j) run_[lane_ + j] = source[j];
       }
+      source += part;
+      count -= part;
+      advance(part);
     }
-    for (int64_t j = 0; j < count; ++j) row[(k + j) / kLanes * step + (k + j) % kLanes] = source[j];
   }
-  void zero(int64_t k, int64_t count) const {
-    for (int64_t j = 0; j < count; ++j) row[(k + j) / kLanes * step + (k + j) % kLanes] = 0.0f;
+
+  void zero(int64_t count) {
+    while (count > 0) {
+      const int64_t part = least(kLanes - lane_, count);
+      for (int64_t j = 0; j < part; ++j) run_[lane_ + j] = 0.0f;
+      count -= part;
+      advance(part);
+    }
   }
+
+ private:
+  void advance(int64_t part) {
+    lane_ += part;
+    if (lane_ < kLanes) return;
+    lane_ = 0;
+    run_ += step_;
+  }
+
+  float* run_;
+  int64_t step_;
+  int64_t lane_ = 0;
 };
 
 // Gathers the inputs of one position; `input` is that of the channel group.
-void gather_row(const Conv2dShape& s, const DirectPlan& plan, const float* input, int64_t position,
-                const RowTarget& target) {
+void gather_row(const Conv2dShape& s, const DirectPlan& plan, const float* input, int64_t position, RowWriter row) {
   const int64_t out_mel = conv2d_out_mel(s);
   const int64_t out_frames = conv2d_out_frames(s);
   const int64_t line = position / out_mel;
   const int64_t mel0 = position % out_mel * s.stride_mel - s.pad_mel;
   const int64_t frame0 = line % out_frames * s.stride_frames - s.pad_frames;
   const float* utterance = input + line / out_frames * s.in_frames * s.in_mel * s.in_channels;
-  int64_t k = 0;
+  // Without groups, the taps of one frame lie side by side in the input.
+  const bool side_by_side = s.groups == 1 && mel0 >= 0 && mel0 + s.kernel_mel <= s.in_mel;
   for (int64_t frame = frame0; frame < frame0 + s.kernel_frames; ++frame) {
-    const bool frame_inside = frame >= 0 && frame < s.in_frames;
-    for (int64_t mel = mel0; mel < mel0 + s.kernel_mel; ++mel, k += plan.depth) {
-      if (frame_inside && mel >= 0 && mel < s.in_mel) {
-        target.copy(k, utterance + (frame * s.in_mel + mel) * s.in_channels, plan.depth);
-      } else {
-        target.zero(k, plan.depth);
+    if (frame < 0 || frame >= s.in_frames) {
+      row.zero(s.kernel_mel * plan.depth);
+      continue;
+    }
+    const float* line_input = utterance + frame * s.in_mel * s.in_channels;
+    if (side_by_side) {
+      row.copy(line_input + mel0 * s.in_channels, s.kernel_mel * plan.depth);
+    } else {
+      for (int64_t mel = mel0; mel < mel0 + s.kernel_mel; ++mel) {
+        if (mel >= 0 && mel < s.in_mel) {
+          row.copy(line_input + mel * s.in_channels, plan.depth);
+        } else {
+          row.zero(plan.depth);
+        }
       }
     }
   }
@@ -90,11 +120,11 @@ void gather(const Conv2dCall& call, const DirectPlan& plan, int64_t channel_grou
   const float* input = call.tensors->input + channel_group * plan.depth;
   for (int64_t g = 0; g < groups; ++g, gathered += plan.group_floats) {
     for (int64_t m = 0; m < plan.rows; ++m, ++first) {
-      const RowTarget target{gathered + m * kLanes, plan.rows * kLanes};
+      RowWriter row(gathered + m * kLanes, plan.rows * kLanes);
       if (first < plan.positions) {
-        gather_row(*call.shape, plan, input, first, target);
+        gather_row(*call.shape, plan, input, first, row);
       } else {
-        target.zero(0, plan.row_floats);
+        row.zero(plan.row_floats);
       }
     }
   }
