@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from exporters.manifest import Lowering
 from exporters.pte.emit import emit_pte
@@ -74,13 +75,28 @@ def time_in_turns(runs: Mapping[str, Callable[[], object]], repeats: int) -> dic
     return samples
 
 
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Keeps the process, and threads it starts, on one core: ExecuTorch's pool cannot be told to have one thread."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def time_models(artifact: LoadedArtifact, *, frames: int, repeats: int) -> dict[str, Any]:
     """Samples, errors and ratios of `artifact` as .pte and .tflite with our ops, and with stock ops in fp32.
 
     `ratio` is a model's median time to that of the fastest stock one, `relative_error` max|e - r| / max|r| to the
-    embedding r of the first stock model. One thread; batch 1; features are seeded noise.
+    embedding r of the stock .pte. One core; batch 1; features are seeded noise.
     """
-    torch.set_num_threads(1)
+    with _one_core():
+        return _time_models(artifact, frames, repeats)
+
+
+def _time_models(artifact: LoadedArtifact, frames: int, repeats: int) -> dict[str, Any]:
     spec = artifact.header.frontend
     features: Floats = np.random.default_rng(0).normal(size=(frames, spec.num_mel_bins)).astype(np.float32)
     runners: dict[str, PteRunner | TfliteRunner] = {}

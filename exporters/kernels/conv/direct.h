@@ -18,6 +18,8 @@ struct DirectPlan {
   int64_t outputs;       // output channels of a group
   int64_t panels;        // of a group
   int64_t panel_floats;
+  int64_t out_frames;
+  int64_t out_mel;
   int64_t positions;
   int64_t rows;              // per group of positions
   int64_t groups_per_block;  // groups of positions gathered before the panels go over them
@@ -31,7 +33,9 @@ DirectPlan direct_plan(const Conv2dShape& s) {
   plan.outputs = s.out_channels / s.groups;
   plan.panels = ceil_div(plan.outputs, kPanel);
   plan.panel_floats = plan.row_floats * kPanel;
-  plan.positions = s.batch * conv2d_out_frames(s) * conv2d_out_mel(s);
+  plan.out_frames = conv2d_out_frames(s);
+  plan.out_mel = conv2d_out_mel(s);
+  plan.positions = s.batch * plan.out_frames * plan.out_mel;
   plan.rows = rows_per_group(plan.positions);
   plan.group_floats = round_up(plan.row_floats, kLanes) * plan.rows;
   const int64_t fitting = kGatherBudgetBytes / (plan.group_floats * static_cast<int64_t>(sizeof(float)));
@@ -86,12 +90,10 @@ class RowWriter {
 
 // Gathers the inputs of one position; `input` is that of the channel group.
 void gather_row(const Conv2dShape& s, const DirectPlan& plan, const float* input, int64_t position, RowWriter row) {
-  const int64_t out_mel = conv2d_out_mel(s);
-  const int64_t out_frames = conv2d_out_frames(s);
-  const int64_t line = position / out_mel;
-  const int64_t mel0 = position % out_mel * s.stride_mel - s.pad_mel;
-  const int64_t frame0 = line % out_frames * s.stride_frames - s.pad_frames;
-  const float* utterance = input + line / out_frames * s.in_frames * s.in_mel * s.in_channels;
+  const int64_t line = position / plan.out_mel;
+  const int64_t mel0 = position % plan.out_mel * s.stride_mel - s.pad_mel;
+  const int64_t frame0 = line % plan.out_frames * s.stride_frames - s.pad_frames;
+  const float* utterance = input + line / plan.out_frames * s.in_frames * s.in_mel * s.in_channels;
   // Without groups, the taps of one frame lie side by side in the input.
   const bool side_by_side = s.groups == 1 && mel0 >= 0 && mel0 + s.kernel_mel <= s.in_mel;
   for (int64_t frame = frame0; frame < frame0 + s.kernel_frames; ++frame) {

@@ -20,6 +20,8 @@ template <typename F>
 struct WinogradPlan {
   static constexpr int kPoints = F::kIn * F::kIn;
 
+  int64_t out_frames;
+  int64_t out_mel;
   int64_t tiles_frames;
   int64_t tiles_mel;
   int64_t tiles;
@@ -34,8 +36,10 @@ struct WinogradPlan {
   int64_t groups_per_block;
 
   explicit WinogradPlan(const Conv2dShape& s) {
-    tiles_frames = ceil_div(conv2d_out_frames(s), F::kOut);
-    tiles_mel = ceil_div(conv2d_out_mel(s), F::kOut);
+    out_frames = conv2d_out_frames(s);
+    out_mel = conv2d_out_mel(s);
+    tiles_frames = ceil_div(out_frames, F::kOut);
+    tiles_mel = ceil_div(out_mel, F::kOut);
     tiles = s.batch * tiles_frames * tiles_mel;
     depth_blocks = ceil_div(s.in_channels, kLanes);
     panels = ceil_div(s.out_channels, kPanel);
@@ -120,8 +124,8 @@ void transform_tile(const Conv2dCall& call, const WinogradPlan<F>& plan, int64_t
 
 // Transforms kLanes output channels of a tile, from sums [point][kPanel], and writes what of it lies in the output.
 template <typename F>
-VOXPRESS_INLINE void transform_output(const Conv2dCall& call, const TilePlace& place, const float* sums,
-                                      int64_t channel) {
+VOXPRESS_INLINE void transform_output(const Conv2dCall& call, const WinogradPlan<F>& plan, const TilePlace& place,
+                                      const float* sums, int64_t channel) {
   const Conv2dShape& s = *call.shape;
   Lanes half[F::kOut][F::kIn];
   VOXPRESS_UNROLL
@@ -133,17 +137,15 @@ VOXPRESS_INLINE void transform_output(const Conv2dCall& call, const TilePlace& p
     VOXPRESS_UNROLL
     for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
   }
-  const int64_t out_frames = conv2d_out_frames(s);
-  const int64_t out_mel = conv2d_out_mel(s);
   VOXPRESS_UNROLL
   for (int i = 0; i < F::kOut; ++i) {
-    if (place.frame + i >= out_frames) break;
+    if (place.frame + i >= plan.out_frames) break;
     Lanes y[F::kOut];
     F::output(half[i], y);
-    const int64_t line = (place.n * out_frames + place.frame + i) * out_mel + place.mel;
+    const int64_t line = (place.n * plan.out_frames + place.frame + i) * plan.out_mel + place.mel;
     VOXPRESS_UNROLL
     for (int j = 0; j < F::kOut; ++j) {
-      if (place.mel + j < out_mel) {
+      if (place.mel + j < plan.out_mel) {
         finish(call, channel, (line + j) * s.out_channels + channel, s.out_channels - channel, y[j]);
       }
     }
@@ -187,8 +189,8 @@ struct Products {
         for (int m = 0; m < kR && first + m < plan.tiles; ++m) {
           const TilePlace place = place_of(plan, first + m);
           for (int v = 0; v < kVectors && job.first_channel + v * kLanes < call.shape->out_channels; ++v) {
-            transform_output<F>(call, place, job.sums + m * kPoints * kPanel + v * kLanes,
-                                job.first_channel + v * kLanes);
+            transform_output(call, plan, place, job.sums + m * kPoints * kPanel + v * kLanes,
+                             job.first_channel + v * kLanes);
           }
         }
       }
