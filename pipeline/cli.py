@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
+import_app = typer.Typer(help="Take over models that others trained.", no_args_is_help=True)
+app.add_typer(import_app, name="import")
 
 EXIT_INTERRUPTED = 130
 
@@ -38,6 +40,10 @@ def run(
         str | None,
         typer.Option(help="Last stage: corpus, pretrain, uniform, mixed, msft, binary, export, device-test or bundle."),
     ] = None,
+    pretrained: Annotated[
+        Path | None,
+        typer.Option(help="Model folder, as `voxpress import` writes it, to be taken instead of training."),
+    ] = None,
 ) -> None:
     """Run a recipe: pretrain, quantize, export, test on the device, bundle. Run again to go on where it was stopped."""
     from pipeline.progress import Progress
@@ -48,6 +54,7 @@ def run(
     run_recipe(
         loaded,
         corpus_folder=corpus,
+        pretrained=pretrained,
         out=out or Path("out") / loaded.name,
         until=until,
         progress=Progress(),
@@ -126,6 +133,36 @@ def evaluate(
         _print(evaluation_table(results))
 
 
+@app.command(epilog="Example: voxpress quantize r34 --average-bits 3 --audio speech/some --out r34-mixed")
+def quantize(
+    model: Annotated[Path, typer.Argument(help="Pre-trained model folder, as `run` or `import` write it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the artifact.")],
+    bits: Annotated[int | None, typer.Option(help="The same width, 1..8, in every layer.")] = None,
+    average_bits: Annotated[
+        float | None, typer.Option(help="Mixed widths at the bytes of this uniform width, 1 to 8.")
+    ] = None,
+    budget_bytes: Annotated[int | None, typer.Option(help="Mixed widths within so many bytes.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Mixed widths as a plan.json says.")] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            help="A few dozen utterances, <speaker>/**/*.wav|flac, to measure batch-norms and sensitivities on. "
+            "Without it --bits and --plan only round the weights, which costs accuracy."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses crops and probes.")] = 0,
+) -> None:
+    """Quantize a model without training: uniform or mixed widths, from a few dozen utterances."""
+    from calibration.post_training import Widths, quantize_model
+    from pipeline.progress import Progress
+
+    widths = Widths(bits=bits, average_bits=average_bits, budget_bytes=budget_bytes, plan=plan, audio=audio, seed=seed)
+    artifact, made = quantize_model(model, widths, out, progress=Progress())
+    typer.echo(
+        f"{out}  {artifact.header.name}, {artifact.weights_bytes} bytes, {made.average_bits:.2f} bits per weight"
+    )
+
+
 @app.command(epilog="Example: voxpress export out/demo/uniform/4bit --format pte --fallback --out models")
 def export(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
@@ -144,6 +181,40 @@ def export(
         typer.echo(
             f"{out / exported.file}  {exported.bytes} bytes  max relative error {exported.max_relative_error:.2g}"
         )
+
+
+@app.command(epilog="Example: voxpress models --json")
+def models(json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """Every network with its parameters, multiplications and bytes at each width."""
+    from pipeline.models.size import network_sizes, sizes_json, sizes_table
+
+    sizes = network_sizes()
+    if json:
+        typer.echo(sizes_json(sizes))
+    else:
+        _print(sizes_table(sizes))
+
+
+@import_app.command(
+    "wespeaker", epilog="Example: voxpress import wespeaker avg_model.pt --arch resnet34 --yaml config.yaml --out r34"
+)
+def import_wespeaker(
+    checkpoint: Annotated[Path, typer.Argument(help="The toolkit's .pt file. Its pickle is never executed.")],
+    arch: Annotated[str, typer.Option(help="The network's name: as in `voxpress models`, or the toolkit's.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model.")],
+    yaml: Annotated[Path | None, typer.Option(help="The toolkit's config.yaml, to be checked and followed.")] = None,
+) -> None:
+    """Take over a checkpoint of the wespeaker toolkit as a pre-trained model folder."""
+    from pipeline.models.wespeaker import import_wespeaker as import_checkpoint
+
+    imported = import_checkpoint(checkpoint, architecture=arch, config=yaml, out=out)
+    for note in imported.notes:
+        typer.echo(f"note: {note}")
+    spec = imported.header.spec
+    typer.echo(
+        f"{out}  {spec.architecture}, {imported.parameters} parameters, {spec.base_channels} base channels, "
+        f"{spec.num_mel_bins} mel bins, {spec.embedding_dim}-dim embedding of {spec.embedding_layers} layer(s)"
+    )
 
 
 @recipe_app.command("list")
@@ -209,7 +280,7 @@ def _print(table: object) -> None:
 
     console = Console()
     # In a pipe there is no terminal width to respect.
-    Console(width=None if console.is_terminal else 140).print(table)
+    Console(width=None if console.is_terminal else 200).print(table)
 
 
 if __name__ == "__main__":

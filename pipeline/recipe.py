@@ -61,7 +61,7 @@ class SensitivitySettings(_Section):
 
     crops: Annotated[int, Field(ge=1)] = 32  # training crops
     crop_frames: Annotated[int, Field(ge=28, le=3000)] = 200
-    probes: Annotated[int, Field(ge=1)] = 8  # random probes of each crop
+    probes: Annotated[int, Field(ge=1)] = 2  # random probes of each crop
 
 
 class MixedSettings(_Section):

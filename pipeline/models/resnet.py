@@ -1,7 +1,6 @@
 """The speaker ResNets: 3x3 stem of stride 1, no max-pool, four stages, temporal statistics pooling, one linear layer.
 
 Key layout of the public wespeaker toolkit: `conv1`, `bn1`, `layer1.0.conv1`, `layer2.0.shortcut.0`, `seg_1`.
-Inside a network tensors are [N, C, mel, frames], as in those checkpoints.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON
-from pipeline.models.network import Lowering
+from pipeline.models.network import Lowering, SpeakerNetwork
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
@@ -88,7 +85,7 @@ class Bottleneck(nn.Module):
         return lowering.conv(y, self.conv3, self.bn3, relu=True, residual=shortcut)
 
 
-class ResNet(nn.Module):
+class ResNet(SpeakerNetwork):
     """Speaker ResNet: features [N, frames, mel] -> embeddings [N, E].
 
     Args:
@@ -97,6 +94,7 @@ class ResNet(nn.Module):
         base_channels: channels of the first stage; doubled from stage to stage.
         num_mel_bins: mel bins of the features.
         embedding_dim: E.
+        embedding_layers: 1 or 2.
 
     """
 
@@ -108,9 +106,9 @@ class ResNet(nn.Module):
         base_channels: int = 32,
         num_mel_bins: int = 80,
         embedding_dim: int = 256,
+        embedding_layers: int = 1,
     ) -> None:
         super().__init__()
-        self.embedding_dim = embedding_dim
         self.conv1 = nn.Conv2d(1, base_channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(base_channels)
         channels, mel = base_channels, num_mel_bins
@@ -122,26 +120,22 @@ class ResNet(nn.Module):
                 channels = width * block.expansion
             mel = (mel - 1) // stride + 1
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
-        self.pooled_channels = channels
-        self.seg_1 = nn.Linear(2 * channels * mel, embedding_dim)
+        self._add_embedding(channels, mel, embedding_dim, embedding_layers)
 
     def _stages(self) -> list[nn.Sequential]:
         return [self.get_submodule(f"layer{stage}") for stage in (1, 2, 3, 4)]  # type: ignore[misc]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[N, frames, mel] -> [N, E]."""
-        x = self.bn1(self.conv1(features.transpose(1, 2).unsqueeze(1))).relu()
+    def frame_level(self, x: Tensor) -> Tensor:
+        """[N, 1, mel, frames] -> [N, C, mel / 8, frames / 8]."""
+        x = self.bn1(self.conv1(x)).relu()
         for stage in self._stages():
             x = stage(x)
-        deviation = (x.var(dim=-1, unbiased=True) + STATS_POOL_EPSILON).sqrt()
-        statistics: Tensor = torch.cat([x.mean(dim=-1).flatten(1), deviation.flatten(1)], dim=1)
-        embedding: Tensor = self.seg_1(statistics)
-        return embedding
+        return x
 
-    def lower(self, lowering: Lowering) -> None:
-        """Add the network's nodes in execution order."""
-        x = lowering.conv(INPUT_NAME, self.conv1, self.bn1, relu=True)
+    def lower_frame_level(self, x: str, lowering: Lowering) -> str:
+        """Add the nodes of `frame_level` and return the last one's name."""
+        x = lowering.conv(x, self.conv1, self.bn1, relu=True)
         for stage in self._stages():
             for block in stage:
                 x = block.lower(x, lowering)  # type: ignore[operator, union-attr]
-        lowering.embedding(lowering.stats_pool(x), self.seg_1, channels=self.pooled_channels)
+        return x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,7 @@ class ModelSpec(BaseModel):
     architecture: str = "resnet34"
     base_channels: Annotated[int, Field(ge=1, le=256)] = 32
     embedding_dim: Annotated[int, Field(ge=1, le=4096)] = 256
+    embedding_layers: Literal[1, 2] = 1  # 2: linear, ReLU, batch-norm, linear
     num_mel_bins: Annotated[int, Field(ge=8, le=256)] = 80
 
     @property

@@ -35,6 +35,7 @@ class ModelHeader(BaseModel):
     spec: ModelSpec
     speakers: tuple[str, ...] = ()  # training speakers, in the order of the head's rows
     created_by: str
+    source_sha256: str | None = None  # of the checkpoint it was imported from
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,21 @@ def write_pretrained(
         safetensors.torch.save_file({HEAD_KEY: head.detach().contiguous()}, folder / HEAD_FILE)
     frontend.write(folder)
     (folder / HEADER_FILE).write_text(header.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a pre-trained model that are there, always in the same order."""
+    names = (HEADER_FILE, WEIGHTS_FILE, FRONTEND_FILE, HEAD_FILE)
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise InputError if a model must not take the place of `folder`: only an empty folder or another model may go."""
+    if not folder.exists() or (folder / HEADER_FILE).is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        found = "other files in it" if folder.is_dir() else "a file"
+        raise InputError(folder, expected="a new or empty folder, or a model to be replaced", found=found)
 
 
 def read_pretrained(folder: Path) -> PretrainedModel:

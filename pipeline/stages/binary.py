@@ -11,7 +11,7 @@ from pipeline.quantize.apply import Rule, attach_palettes
 from pipeline.recipe import BinarySettings, Recipe
 from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.job import Job, JobContext
-from pipeline.stages.pressing import crops_and_classifier, finetune, finish, widths_of_all
+from pipeline.stages.pressing import crops_and_classifier, finetune, finish, recalibrate, widths_of_all
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.training.loop import History
 
@@ -63,4 +63,6 @@ def _run(context: JobContext, quantizer: str) -> None:
             label=f"fine-tune {quantizer}",
             work=context.work,
         )
+    else:
+        recalibrate(context, network)
     finish(context, network, pretrained, f"1bit-{quantizer}", history)

@@ -29,7 +29,7 @@ from pipeline.quantize.apply import attach_palettes
 from pipeline.recipe import MixedSettings, Recipe, SensitivitySettings
 from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.job import Job, JobContext
-from pipeline.stages.pressing import crops_and_classifier, finetune, finish
+from pipeline.stages.pressing import crops_and_classifier, finetune, finish, recalibrate
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.stages.training_data import training_crops
 from pipeline.training.loop import History
@@ -186,4 +186,6 @@ def _run(context: JobContext, label: str) -> None:
             label=f"fine-tune mixed {label}",
             work=context.work,
         )
+    else:
+        recalibrate(context, network)
     finish(context, network, pretrained, f"mixed-{label}", history)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from calibration.norms import recalibrate_norms
 from pipeline.artifact.decode import decode
 from pipeline.artifact.store import read_artifact, write_artifact
 from pipeline.errors import InputError
@@ -23,6 +24,8 @@ from pipeline.training.aam import AamSoftmax
 from pipeline.training.crops import CropDataset
 from pipeline.training.loop import History, train
 from pipeline.training.settings import TrainingSettings
+
+RECALIBRATION_CROPS = 64
 
 
 def widths_of_all(network: nn.Module, bits: int, keep_fp32: tuple[str, ...] = ()) -> dict[str, int]:
@@ -87,6 +90,12 @@ def finetune(
         teacher=pretrained.network if settings.distillation > 0 else None,
         every_step=follow,
     )
+
+
+def recalibrate(context: JobContext, network: nn.Module) -> None:
+    """What a network gets that is not fine-tuned: batch-norm statistics of its own, from training crops."""
+    data, _ = training_crops(context, TrainingSettings(steps=1))
+    recalibrate_norms(network, [data[index][0] for index in range(RECALIBRATION_CROPS)])
 
 
 def finish(

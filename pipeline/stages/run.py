@@ -17,11 +17,11 @@ from pipeline.stamp import Stamp, current_stamp, make_stamp, write_stamp
 WORK_FOLDER = ".work"
 
 
-def plan(recipe: Recipe, corpus_folder: Path | None) -> list[Job]:
+def plan(recipe: Recipe, corpus_folder: Path | None, pretrained: Path | None = None) -> list[Job]:
     """The jobs of a recipe in the order they are done."""
     return [
         *corpus.jobs(recipe, corpus_folder),
-        *pretrain.jobs(recipe),
+        *pretrain.jobs(recipe, pretrained),
         *uniform.jobs(recipe),
         *mixed.jobs(recipe),
         *msft.jobs(recipe),
@@ -32,8 +32,18 @@ def plan(recipe: Recipe, corpus_folder: Path | None) -> list[Job]:
     ]
 
 
-def run_recipe(recipe: Recipe, *, corpus_folder: Path | None, out: Path, until: str | None, progress: Progress) -> None:
+def run_recipe(
+    recipe: Recipe,
+    *,
+    corpus_folder: Path | None,
+    out: Path,
+    until: str | None,
+    progress: Progress,
+    pretrained: Path | None = None,
+) -> None:
     """Do every job of a recipe up to and including the stage `until` (None: all).
+
+    With `pretrained`, a model folder, that model is taken instead of training one.
 
     A job whose settings, inputs, tools and outputs are what its stamp says is skipped. A killed job left nothing in
     its place; training inside it goes on from the last checkpoint in `out/.work`.
@@ -41,7 +51,8 @@ def run_recipe(recipe: Recipe, *, corpus_folder: Path | None, out: Path, until: 
     if until is not None and until not in STAGES:
         raise InputError("--until", expected=f"one of {', '.join(STAGES)}", found=until)
     last = len(STAGES) - 1 if until is None else STAGES.index(until)
-    run_jobs([job for job in plan(recipe, corpus_folder) if STAGES.index(job.stage) <= last], recipe, out, progress)
+    jobs = [job for job in plan(recipe, corpus_folder, pretrained) if STAGES.index(job.stage) <= last]
+    run_jobs(jobs, recipe, out, progress)
 
 
 def run_jobs(jobs: Sequence[Job], recipe: Recipe, out: Path, progress: Progress) -> None:

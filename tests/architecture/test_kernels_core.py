@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from exporters.native import native_path
+
 KERNELS = Path(__file__).resolve().parents[2] / "exporters" / "kernels"
-SOURCES = sorted(path for path in KERNELS.rglob("*") if path.suffix in {".h", ".cc", ".inc"})
+# bench/ holds a program on the core, which is free to allocate and to print.
+SOURCES = sorted(
+    path for path in KERNELS.rglob("*") if path.suffix in {".h", ".cc", ".inc"} and path.parent.name != "bench"
+)
 STANDARD = {"algorithm", "array", "atomic", "cmath", "cstddef", "cstdint", "cstring", "limits", "type_traits"}
-KERNEL_NAME = re.compile(r"(conv2d|dwconv2d|statspool)_f32_(pal|none)_\d+x\d+_portable")
+ISAS = ("portable", "neon", "avx2", "avx512")
+KERNEL_NAME = re.compile(rf"(winograd[24]|conv2d|dwconv2d|statspool)_f32_(pal|panel|none)_\d+x\d+_({'|'.join(ISAS)})")
 
 
 def _code(path: Path) -> str:
@@ -54,7 +61,34 @@ def test_every_kernel_defined_in_a_source_is_in_the_table() -> None:
         name
         for path in SOURCES
         if path.suffix == ".cc"
-        for name in re.findall(r"^void (\w+_portable)\(", _code(path), re.M)
+        for name in re.findall(rf"^(?:void|const Conv2dKernel) (\w+_(?:{'|'.join(ISAS)}))\b", _code(path), re.M)
     }
-    assert defined
+    assert len(defined) == len(re.findall(r"^VOXPRESS_\w+_KERNEL\(", table, re.M))
     assert all(f"({name})" in table for name in defined), defined
+
+
+def test_kernels_lie_in_the_file_of_their_instruction_set_and_their_tile_is_what_it_says() -> None:
+    for path in KERNELS.rglob("conv2d_f32_*.cc"):
+        name, code = path.stem.removeprefix("conv2d_f32_"), _code(path)
+        assert name in ISAS
+        sizes = {key: int(size) for key, size in re.findall(r"#define VOXPRESS_(\w+) (\d+)", code)}
+        kernels = re.findall(r"^const Conv2dKernel (\w+)", code, re.M)
+        assert len(kernels) == 6
+        for kernel in kernels:
+            channels = sizes["LANES"] * (4 if kernel.startswith("dw") else sizes["VECTORS"])
+            rows = 1 if kernel.startswith("dw") else sizes["ROWS"]
+            assert f"_{rows}x{channels}_{name}" in kernel
+
+
+def test_code_for_wider_machines_is_no_other_files_to_take() -> None:
+    """A weak symbol compiled with AVX flags could replace its namesake in files that every machine runs."""
+    objects = [
+        path
+        for path in native_path("kernels_capi").parent.rglob("conv2d_f32_*.o")
+        if not path.name.startswith("conv2d_f32_portable")
+    ]
+    assert objects
+    for path in objects:
+        listing = subprocess.run(["nm", "-C", str(path)], check=True, capture_output=True, text=True).stdout
+        weak = [line for line in listing.splitlines() if re.search(r" [WVu] ", line)]
+        assert not weak, f"{path.name}: {weak}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from pipeline.artifact.bitpack import pack_codes
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-OK, BAD_BITS, BAD_SHAPE, BAD_BUFFER_SIZE, NULL_POINTER = range(5)
+OK, BAD_BITS, BAD_SHAPE, BAD_BUFFER_SIZE, NULL_POINTER, BAD_VERSION, BAD_PACKED, BAD_ISA = range(8)
 
 SHAPE_FIELDS = [
     "batch",
@@ -74,9 +75,18 @@ def library() -> ctypes.CDLL:
     lib.voxpress_conv2d_scratch_bytes.argtypes = [call]
     lib.voxpress_conv2d_scratch_bytes.restype = ctypes.c_size_t
     lib.voxpress_conv2d_run.argtypes = [call]
+    for name in ("voxpress_conv2d_packed_bytes", "voxpress_conv2d_packed_scratch_bytes"):
+        getattr(lib, name).argtypes = [call]
+        getattr(lib, name).restype = ctypes.c_size_t
+    for name in ("voxpress_conv2d_pack", "voxpress_conv2d_run_packed"):
+        getattr(lib, name).argtypes = [call, ctypes.c_void_p, ctypes.c_size_t]
     lib.voxpress_stats_pool_run.argtypes = [ctypes.POINTER(StatsPoolShape), ctypes.c_void_p, ctypes.c_void_p]
-    for name in ("voxpress_conv2d_kernel_name", "voxpress_stats_pool_kernel_name", "voxpress_status_text"):
+    for name in ("voxpress_conv2d_kernel_name", "voxpress_conv2d_packed_kernel_name"):
+        getattr(lib, name).argtypes = [call]
         getattr(lib, name).restype = ctypes.c_char_p
+    for name in ("voxpress_selected_isa", "voxpress_stats_pool_kernel_name", "voxpress_status_text"):
+        getattr(lib, name).restype = ctypes.c_char_p
+    lib.voxpress_select_isa.argtypes = [ctypes.c_char_p]
     lib.voxpress_status_text.argtypes = [ctypes.c_int32]
     lib.voxpress_kernels_used.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     lib.voxpress_kernels_used.restype = ctypes.c_size_t
@@ -113,6 +123,37 @@ def misaligned(data: npt.NDArray[np.generic], by: int) -> npt.NDArray[np.uint8]:
     start = -room.ctypes.data % 64 + by
     room[start : start + data.nbytes] = np.ascontiguousarray(data).view(np.uint8).reshape(-1)
     return room[start : start + data.nbytes]
+
+
+def _uninitialised(size: int) -> Bytes:
+    """64-byte aligned bytes of NaN patterns: a kernel must not rely on what memory held before."""
+    room = np.full(size + 64, 0xFF, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size]
+
+
+@contextmanager
+def isa(name: str) -> Iterator[None]:
+    """The kernels of one instruction set, then again those before."""
+    before = library().voxpress_selected_isa()
+    status = library().voxpress_select_isa(name.encode())
+    assert status == OK, library().voxpress_status_text(status)
+    try:
+        yield
+    finally:
+        library().voxpress_select_isa(before)
+
+
+@cache
+def isas() -> tuple[str, ...]:
+    """The instruction sets that this machine has, portable first."""
+    before = library().voxpress_selected_isa()
+    found = [n for n in ("portable", "neon", "avx2", "avx512") if library().voxpress_select_isa(n.encode()) == OK]
+    library().voxpress_select_isa(before)
+    return tuple(found)
+
+
+NO_WEIGHTS: dict[str, Any] = {"codes": None, "palette": None, "scale": None, "bias": None}
 
 
 @dataclass(frozen=True)
@@ -156,17 +197,41 @@ class Layer:
         return int(library().voxpress_conv2d_check(self.call(**overrides)))
 
     def scratch(self) -> Bytes:
-        size = library().voxpress_conv2d_scratch_bytes(self.call())
-        room = np.full(size + 64, 0xFF, np.uint8)  # NaN patterns: a kernel must not rely on what scratch holds
-        start = -room.ctypes.data % 64
-        return room[start : start + size]
+        return _uninitialised(library().voxpress_conv2d_scratch_bytes(self.call()))
+
+    def packed_scratch(self) -> Bytes:
+        return _uninitialised(library().voxpress_conv2d_packed_scratch_bytes(self.call()))
+
+    def pack(self) -> Bytes:
+        packed = _uninitialised(library().voxpress_conv2d_packed_bytes(self.call()))
+        status = library().voxpress_conv2d_pack(self.call(), packed.ctypes.data, packed.nbytes)
+        assert status == OK, library().voxpress_status_text(status)
+        return packed
 
     def run(self) -> Floats:
+        """From the codes."""
         output = np.full(self.out_shape(), np.nan, np.float32)
         scratch = self.scratch()
         status = library().voxpress_conv2d_run(self.call(output, scratch))
         assert status == OK, library().voxpress_status_text(status)
         return output
+
+    def run_packed(self, packed: Bytes | None = None) -> Floats:
+        """From packed weights, without the weights of the file."""
+        packed = self.pack() if packed is None else packed
+        output = np.full(self.out_shape(), np.nan, np.float32)
+        scratch = self.packed_scratch()
+        status = self.but(**NO_WEIGHTS).run_packed_into(output, packed, scratch)
+        assert status == OK, library().voxpress_status_text(status)
+        return output
+
+    def run_packed_into(self, output: Floats | None, packed: Bytes, scratch: Bytes | None, /, **overrides: Any) -> int:
+        call = self.call(output, scratch, **overrides)
+        return int(library().voxpress_conv2d_run_packed(call, packed.ctypes.data, packed.nbytes))
+
+    def kernel_name(self, *, packed: bool) -> str:
+        name = library().voxpress_conv2d_packed_kernel_name if packed else library().voxpress_conv2d_kernel_name
+        return str(name(self.call()).decode())
 
     def expected(self) -> npt.NDArray[np.float64]:
         """The formula of conv2d.h in float64, tap by tap."""

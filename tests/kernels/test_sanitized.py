@@ -15,6 +15,7 @@ SUITES = (
     "tests/kernels/test_unpack.py",
     "tests/kernels/test_conv2d.py",
     "tests/kernels/test_stats_pool.py",
+    "tests/exporters/prepared",
     "tests/exporters/tflite/test_delegate.py",
 )
 # Says that a buffer has 100 bytes when it has 10; only a sanitizer that is awake notices.

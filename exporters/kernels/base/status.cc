@@ -16,6 +16,10 @@ const char* status_text(Status status) {
       return "a buffer is missing";
     case Status::kBadVersion:
       return "unknown op version";
+    case Status::kBadPacked:
+      return "the packed weights are not those of this layer, or were packed for another instruction set";
+    case Status::kBadIsa:
+      return "the instruction set is unknown, or this machine does not have it";
   }
   return "unknown status";
 }

@@ -12,6 +12,8 @@ enum class Status : int32_t {
   kBadBufferSize = 3,  // codes, palette, scale, bias, residual, output or scratch has the wrong number of bytes
   kNullPointer = 4,
   kBadVersion = 5,  // op version this build does not know
+  kBadPacked = 6,   // not what conv2d_pack made of this layer for the instruction set in use
+  kBadIsa = 7,      // an instruction set that this build or this machine does not have
 };
 
 // A short fixed English text for each status, for the adapters' messages.

@@ -8,7 +8,6 @@ namespace {
 
 constexpr const char* kNames[] = {
 #define VOXPRESS_CONV2D_KERNEL(name) #name,
-#define VOXPRESS_DWCONV2D_KERNEL(name) #name,
 #define VOXPRESS_STATSPOOL_KERNEL(name) #name,
 #include "kernels.inc"
 };

@@ -9,7 +9,6 @@ namespace voxpress {
 // One value per row of kernels.inc.
 enum class Kernel : uint32_t {
 #define VOXPRESS_CONV2D_KERNEL(name) name,
-#define VOXPRESS_DWCONV2D_KERNEL(name) name,
 #define VOXPRESS_STATSPOOL_KERNEL(name) name,
 #include "kernels.inc"
   kCount

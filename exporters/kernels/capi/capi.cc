@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/isa.h"
 #include "base/status.h"
 #include "base/usage.h"
 #include "bitpack/unpack.h"
@@ -42,11 +43,41 @@ VOXPRESS_EXPORT int32_t voxpress_conv2d_run(const VoxpressConv2d* call) {
       voxpress::conv2d_run(call->shape, call->weights, call->tensors, call->scratch, call->scratch_bytes));
 }
 
+VOXPRESS_EXPORT size_t voxpress_conv2d_packed_bytes(const VoxpressConv2d* call) {
+  return voxpress::conv2d_packed_bytes(call->shape);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_conv2d_pack(const VoxpressConv2d* call, void* packed, size_t packed_bytes) {
+  return static_cast<int32_t>(voxpress::conv2d_pack(call->shape, call->weights, packed, packed_bytes));
+}
+
+VOXPRESS_EXPORT size_t voxpress_conv2d_packed_scratch_bytes(const VoxpressConv2d* call) {
+  return voxpress::conv2d_packed_scratch_bytes(call->shape);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_conv2d_run_packed(const VoxpressConv2d* call, const void* packed,
+                                                   size_t packed_bytes) {
+  return static_cast<int32_t>(voxpress::conv2d_run_packed(call->shape, packed, packed_bytes, call->tensors,
+                                                          call->scratch, call->scratch_bytes));
+}
+
 VOXPRESS_EXPORT int32_t voxpress_stats_pool_run(const StatsPoolShape* shape, const float* input, float* output) {
   return static_cast<int32_t>(voxpress::stats_pool_run(*shape, input, output));
 }
 
-VOXPRESS_EXPORT const char* voxpress_conv2d_kernel_name() { return voxpress::conv2d_kernel_name(); }
+VOXPRESS_EXPORT const char* voxpress_conv2d_kernel_name(const VoxpressConv2d* call) {
+  return voxpress::conv2d_kernel_name(call->shape);
+}
+
+VOXPRESS_EXPORT const char* voxpress_conv2d_packed_kernel_name(const VoxpressConv2d* call) {
+  return voxpress::conv2d_packed_kernel_name(call->shape);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_select_isa(const char* name) {
+  return static_cast<int32_t>(voxpress::select_isa(name));
+}
+
+VOXPRESS_EXPORT const char* voxpress_selected_isa() { return voxpress::isa_name(voxpress::selected_isa()); }
 
 VOXPRESS_EXPORT const char* voxpress_stats_pool_kernel_name() { return voxpress::stats_pool_kernel_name(); }
 

@@ -1,8 +1,11 @@
 #include "conv/conv2d.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "base/checked.h"
+#include "base/isa.h"
 #include "base/usage.h"
 #include "conv/variants.h"
 
@@ -29,25 +32,83 @@ bool geometry_ok(const Conv2dShape& s) {
          element_count(&count, s.out_channels, s.kernel_frames, s.kernel_mel, s.in_channels / s.groups);
 }
 
-bool is_depthwise(const Conv2dShape& s) { return s.groups == s.in_channels && s.groups == s.out_channels; }
-
 struct Choice {
   Kernel id;
-  Conv2dKernel run;
+  const Conv2dKernel* kernel;
 };
 
-constexpr Choice kConv2dKernels[] = {
-#define VOXPRESS_CONV2D_KERNEL(name) {Kernel::name, name},
-#include "kernels.inc"
-};
-constexpr Choice kDepthwiseKernels[] = {
-#define VOXPRESS_DWCONV2D_KERNEL(name) {Kernel::name, name},
+constexpr Choice kKernels[] = {
+#define VOXPRESS_CONV2D_KERNEL(name) {Kernel::name, &name},
 #include "kernels.inc"
 };
 
-const Choice& choose(const Conv2dShape& shape) {
-  return is_depthwise(shape) ? kDepthwiseKernels[0] : kConv2dKernels[0];
+// The first kernel that takes the layer, of the selected instruction set or, at the end of the table, portable. The
+// shape must be a good one.
+const Choice& choose(const Conv2dShape& shape, bool packed) {
+  const Isa isa = selected_isa();
+  const Choice* choice = kKernels;
+  while ((choice->kernel->isa != isa && choice->kernel->isa != Isa::kPortable) ||
+         (choice->kernel->pack != nullptr) != packed || !choice->kernel->takes(shape)) {
+    ++choice;  // ends: the portable direct kernels take every layer
+  }
+  return *choice;
 }
+
+constexpr uint32_t kPackedMagic = 0x57505856;  // "VXPW"
+constexpr uint32_t kPackedVersion = 1;
+
+// What packed weights begin with; scale and bias follow, padded with zeros, then the kernel's own part.
+struct PackedHeader {
+  uint32_t magic;
+  uint32_t version;
+  uint32_t kernel;
+  int32_t bits;
+  int64_t in_channels;
+  int64_t out_channels;
+  int64_t kernel_frames;
+  int64_t kernel_mel;
+  int64_t groups;
+  uint64_t total_bytes;
+};
+static_assert(sizeof(PackedHeader) == 64, "what follows it must stay 64-byte aligned");
+
+PackedHeader header_of(const Conv2dShape& s, const Choice& choice) {
+  return {kPackedMagic,
+          kPackedVersion,
+          static_cast<uint32_t>(choice.id),
+          s.bits,
+          s.in_channels,
+          s.out_channels,
+          s.kernel_frames,
+          s.kernel_mel,
+          s.groups,
+          conv2d_packed_bytes(s)};
+}
+
+int64_t channel_floats(const Conv2dShape& s) {
+  return (s.out_channels + kChannelRound - 1) / kChannelRound * kChannelRound;
+}
+
+// Scale, then bias, each padded with zeros. Returns the end.
+float* copy_scale_and_bias(const Conv2dShape& s, const Conv2dWeights& weights, float* target) {
+  for (const void* source : {weights.scale, weights.bias}) {
+    std::memcpy(target, source, static_cast<size_t>(s.out_channels) * sizeof(float));
+    std::fill(target + s.out_channels, target + channel_floats(s), 0.0f);
+    target += channel_floats(s);
+  }
+  return target;
+}
+
+size_t scale_and_bias_bytes(const Conv2dShape& s) { return static_cast<size_t>(channel_floats(s)) * 2 * sizeof(float); }
+
+bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 64 == 0; }
+
+Status check_buffers(const Conv2dTensors& tensors, const void* scratch, size_t scratch_bytes, size_t needed_bytes) {
+  if (tensors.input == nullptr || tensors.output == nullptr || scratch == nullptr) return Status::kNullPointer;
+  return scratch_bytes < needed_bytes || !is_aligned(scratch) ? Status::kBadBufferSize : Status::kOk;
+}
+
+bool bits_ok(int32_t bits) { return (bits >= 1 && bits <= 8) || bits == 32; }
 
 }  // namespace
 
@@ -58,8 +119,8 @@ int64_t conv2d_out_frames(const Conv2dShape& s) {
 int64_t conv2d_out_mel(const Conv2dShape& s) { return (s.in_mel + 2 * s.pad_mel - s.kernel_mel) / s.stride_mel + 1; }
 
 Status conv2d_check(const Conv2dShape& shape, const Conv2dWeights& weights) {
-  const bool palettized = shape.bits >= 1 && shape.bits <= 8;
-  if (!palettized && shape.bits != 32) return Status::kBadBits;
+  if (!bits_ok(shape.bits)) return Status::kBadBits;
+  const bool palettized = shape.bits != 32;
   if (!geometry_ok(shape)) return Status::kBadShape;
   if (weights.codes == nullptr || weights.scale == nullptr || weights.bias == nullptr ||
       (palettized && weights.palette == nullptr)) {
@@ -80,23 +141,78 @@ Status conv2d_check(const Conv2dShape& shape, const Conv2dWeights& weights) {
 
 size_t conv2d_scratch_bytes(const Conv2dShape& shape) {
   if (!geometry_ok(shape)) return 0;
-  return is_depthwise(shape) ? dwconv2d_portable_scratch_bytes(shape) : conv2d_portable_scratch_bytes(shape);
+  return scale_and_bias_bytes(shape) + static_cast<size_t>(choose(shape, false).kernel->scratch_bytes(shape));
 }
 
 Status conv2d_run(const Conv2dShape& shape, const Conv2dWeights& weights, const Conv2dTensors& tensors, void* scratch,
                   size_t scratch_bytes) {
-  const Status status = conv2d_check(shape, weights);
+  Status status = conv2d_check(shape, weights);
   if (status != Status::kOk) return status;
-  if (tensors.input == nullptr || tensors.output == nullptr || scratch == nullptr) return Status::kNullPointer;
-  if (scratch_bytes < conv2d_scratch_bytes(shape) || reinterpret_cast<uintptr_t>(scratch) % 64 != 0) {
-    return Status::kBadBufferSize;
-  }
-  const Choice& choice = choose(shape);
-  choice.run(shape, weights, tensors, static_cast<unsigned char*>(scratch));
+  const Choice& choice = choose(shape, false);
+  status = check_buffers(tensors, scratch, scratch_bytes,
+                         scale_and_bias_bytes(shape) + static_cast<size_t>(choice.kernel->scratch_bytes(shape)));
+  if (status != Status::kOk) return status;
+  float* scale = static_cast<float*>(scratch);
+  float* rest = copy_scale_and_bias(shape, weights, scale);
+  choice.kernel->run({&shape, &weights, scale, scale + channel_floats(shape), nullptr, &tensors,
+                      reinterpret_cast<unsigned char*>(rest)});
   mark_used(choice.id);
   return Status::kOk;
 }
 
-const char* conv2d_kernel_name() { return kernel_name(kConv2dKernels[0].id); }
+size_t conv2d_packed_bytes(const Conv2dShape& shape) {
+  if (!geometry_ok(shape)) return 0;
+  return sizeof(PackedHeader) + scale_and_bias_bytes(shape) +
+         static_cast<size_t>(choose(shape, true).kernel->prepared_floats(shape)) * sizeof(float);
+}
+
+Status conv2d_pack(const Conv2dShape& shape, const Conv2dWeights& weights, void* packed, size_t packed_bytes) {
+  const Status status = conv2d_check(shape, weights);
+  if (status != Status::kOk) return status;
+  if (packed == nullptr) return Status::kNullPointer;
+  const Choice& choice = choose(shape, true);
+  const PackedHeader header = header_of(shape, choice);
+  if (packed_bytes != header.total_bytes || !is_aligned(packed)) return Status::kBadBufferSize;
+  auto* bytes = static_cast<unsigned char*>(packed);
+  std::memcpy(bytes, &header, sizeof(header));
+  float* scale = reinterpret_cast<float*>(bytes + sizeof(header));
+  choice.kernel->pack(shape, weights, copy_scale_and_bias(shape, weights, scale));
+  return Status::kOk;
+}
+
+size_t conv2d_packed_scratch_bytes(const Conv2dShape& shape) {
+  if (!geometry_ok(shape)) return 0;
+  const int64_t bytes = choose(shape, true).kernel->scratch_bytes(shape);
+  return static_cast<size_t>(std::max<int64_t>(64, bytes));  // never 0: that says that the shape is bad
+}
+
+Status conv2d_run_packed(const Conv2dShape& shape, const void* packed, size_t packed_bytes,
+                         const Conv2dTensors& tensors, void* scratch, size_t scratch_bytes) {
+  if (!bits_ok(shape.bits)) return Status::kBadBits;
+  if (!geometry_ok(shape)) return Status::kBadShape;
+  if (packed == nullptr) return Status::kNullPointer;
+  const Choice& choice = choose(shape, true);
+  const PackedHeader expected = header_of(shape, choice);
+  if (packed_bytes != expected.total_bytes || !is_aligned(packed) ||
+      std::memcmp(packed, &expected, sizeof(expected)) != 0) {
+    return Status::kBadPacked;
+  }
+  const Status status = check_buffers(tensors, scratch, scratch_bytes, conv2d_packed_scratch_bytes(shape));
+  if (status != Status::kOk) return status;
+  const float* scale = reinterpret_cast<const float*>(static_cast<const unsigned char*>(packed) + sizeof(expected));
+  const float* bias = scale + channel_floats(shape);
+  choice.kernel->run(
+      {&shape, nullptr, scale, bias, bias + channel_floats(shape), &tensors, static_cast<unsigned char*>(scratch)});
+  mark_used(choice.id);
+  return Status::kOk;
+}
+
+const char* conv2d_kernel_name(const Conv2dShape& shape) {
+  return geometry_ok(shape) ? kernel_name(choose(shape, false).id) : "";
+}
+
+const char* conv2d_packed_kernel_name(const Conv2dShape& shape) {
+  return geometry_ok(shape) ? kernel_name(choose(shape, true).id) : "";
+}
 
 }  // namespace voxpress

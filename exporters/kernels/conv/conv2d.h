@@ -56,10 +56,19 @@ int64_t conv2d_out_mel(const Conv2dShape& shape);
 // Everything that can be wrong with a layer before it runs: widths, shapes, overflow, buffer sizes.
 Status conv2d_check(const Conv2dShape& shape, const Conv2dWeights& weights);
 
-// Bytes of scratch that conv2d_run needs; caller-owned, 64-byte aligned, contents need not survive a call, so that all
-// layers of a network can share one. Weights are expanded a few output channels at a time: with K = kernel_frames *
-// kernel_mel * I it is at most max(256 KiB, 32 K) + 4 K + 32 * kernel_frames * kernel_mel + 192 bytes, whatever the
-// number of output channels, frames and mel bins (depthwise: 256 * kernel_frames * kernel_mel). 0 for a bad shape.
+// There are two ways to run a layer.
+//
+// From its codes: conv2d_run expands the weights a few output channels at a time, at each call. Memory stays that of
+// the file plus scratch, time is lost.
+//
+// From packed weights: conv2d_pack expands them once, as the kernel of this layer on this machine likes them best, and
+// conv2d_run_packed uses them from then on. Memory of the packed weights, per weight: 4 bytes; of 3x3 layers with
+// stride 1 16 bytes (F(4x4)), or 7.1 bytes (F(2x2), above 36864 = 192 * 192 input times output channels); output
+// channels are rounded up to at most 32. All memory is the caller's and 64-byte aligned.
+
+// Bytes of scratch that conv2d_run needs; contents need not survive a call, so that all layers of a network can share
+// one. With K = kernel_frames * kernel_mel * I and O = out_channels it is at most 320 K + 8 O + 193 KiB, whatever the
+// number of frames and mel bins. 0 for a bad shape.
 size_t conv2d_scratch_bytes(const Conv2dShape& shape);
 
 // Runs the layer. Checks shape, weights, scratch_bytes and the alignment of scratch again; allocates nothing. The
@@ -67,7 +76,24 @@ size_t conv2d_scratch_bytes(const Conv2dShape& shape);
 Status conv2d_run(const Conv2dShape& shape, const Conv2dWeights& weights, const Conv2dTensors& tensors, void* scratch,
                   size_t scratch_bytes);
 
-// The kernel that conv2d_run uses on this machine, e.g. "conv2d_f32_pal_portable".
-const char* conv2d_kernel_name();
+// Bytes of the packed weights: the same for every batch, frames and mel. 0 for a bad shape.
+size_t conv2d_packed_bytes(const Conv2dShape& shape);
+
+// Writes the packed weights, scale and bias included; `packed_bytes` must be what conv2d_packed_bytes says. They begin
+// with a header that conv2d_run_packed checks. They belong to this process: their layout is no file format.
+Status conv2d_pack(const Conv2dShape& shape, const Conv2dWeights& weights, void* packed, size_t packed_bytes);
+
+// Scratch of conv2d_run_packed, in bytes: for 3x3 layers with stride 1 up to 513 KiB + 2.1 KiB * I + 64 KiB, for others
+// 56 K + 193 KiB. 0 for a bad shape.
+size_t conv2d_packed_scratch_bytes(const Conv2dShape& shape);
+
+// Like conv2d_run. kBadPacked if `packed` was made for a layer of another geometry or width, or while another
+// instruction set was selected, or was not made by conv2d_pack at all.
+Status conv2d_run_packed(const Conv2dShape& shape, const void* packed, size_t packed_bytes,
+                         const Conv2dTensors& tensors, void* scratch, size_t scratch_bytes);
+
+// The kernels that conv2d_run and conv2d_run_packed use for a layer on this machine; "" for a bad shape.
+const char* conv2d_kernel_name(const Conv2dShape& shape);
+const char* conv2d_packed_kernel_name(const Conv2dShape& shape);
 
 }  // namespace voxpress

@@ -8,7 +8,7 @@
 namespace voxpress {
 namespace {
 
-constexpr int kChunk = 64;  // codes unpacked at a time per row: a multiple of eight, small enough for the stack
+constexpr int64_t kChunk = 64;  // weights decoded at a time: a multiple of eight, small enough for the stack
 
 }  // namespace
 
@@ -16,34 +16,36 @@ void load_palette(const Conv2dShape& shape, const Conv2dWeights& weights, Palett
   if (shape.bits != 32) std::memcpy(palette->values, weights.palette, weights.palette_bytes);
 }
 
-void fill_panel(const Conv2dShape& shape, const Conv2dWeights& weights, const Palette& palette, const PanelSpec& spec,
-                float* panel) {
-  for (int64_t k0 = 0; k0 < spec.row_weights; k0 += kChunk) {
-    const int count = static_cast<int>(std::min<int64_t>(kChunk, spec.row_weights - k0));
-    float* target = panel + k0 * spec.stride;
-    for (int j = 0; j < spec.stride; ++j) {
-      if (j >= spec.rows) {
-        for (int k = 0; k < count; ++k) target[k * spec.stride + j] = 0.0f;
-        continue;
-      }
-      const int64_t first = (spec.first_row + j) * spec.row_weights + k0;
-      if (shape.bits == 32) {
-        float values[kChunk];
-        load_floats(weights.codes, first, count, count, values);
-        for (int k = 0; k < count; ++k) target[k * spec.stride + j] = values[k];
-        continue;
-      }
-      uint8_t codes[kChunk];
-      unpack_codes(weights.codes, weights.codes_bytes, shape.bits, first, count, codes);
-      for (int k = 0; k < count; ++k) target[k * spec.stride + j] = palette.values[codes[k]];
-    }
+void decode_weights(const Conv2dShape& shape, const Conv2dWeights& weights, const Palette& palette, int64_t first,
+                    int64_t count, float* out) {
+  if (shape.bits == 32) {
+    std::memcpy(out, static_cast<const unsigned char*>(weights.codes) + first * static_cast<int64_t>(sizeof(float)),
+                static_cast<size_t>(count) * sizeof(float));
+    return;
+  }
+  for (int64_t done = 0; done < count; done += kChunk) {
+    uint8_t codes[kChunk];
+    const int64_t step = std::min(kChunk, count - done);
+    unpack_codes(weights.codes, weights.codes_bytes, shape.bits, first + done, step, codes);
+    for (int64_t j = 0; j < step; ++j) out[done + j] = palette.values[codes[j]];
   }
 }
 
-void load_floats(const void* source, int64_t first, int count, int size, float* lanes) {
-  std::memcpy(lanes, static_cast<const unsigned char*>(source) + first * static_cast<int64_t>(sizeof(float)),
-              static_cast<size_t>(count) * sizeof(float));
-  std::fill(lanes + count, lanes + size, 0.0f);
+void fill_panel(const Conv2dShape& shape, const Conv2dWeights& weights, const Palette& palette, const PanelSpec& spec,
+                float* panel) {
+  for (int64_t k0 = 0; k0 < spec.row_weights; k0 += kChunk) {
+    const int64_t count = std::min(kChunk, spec.row_weights - k0);
+    float* target = panel + k0 * spec.stride;
+    float values[kChunk] = {};
+    for (int64_t j = 0; j < spec.stride; ++j) {
+      if (j < spec.rows) {
+        decode_weights(shape, weights, palette, (spec.first_row + j) * spec.row_weights + k0, count, values);
+      } else if (j == spec.rows) {
+        std::fill(values, values + count, 0.0f);
+      }
+      for (int64_t k = 0; k < count; ++k) target[k * spec.stride + j] = values[k];
+    }
+  }
 }
 
 }  // namespace voxpress

@@ -9,6 +9,8 @@
 #include "base/status.h"
 #include "conv/conv2d.h"
 #include "pool/stats_pool.h"
+#include "prepared/packed_store.h"
+#include "prepared/settings.h"
 
 namespace voxpress::pte {
 namespace {
@@ -22,6 +24,7 @@ using ::executorch::runtime::KernelRuntimeContext;
 using ::executorch::runtime::Result;
 
 constexpr size_t kScratchAlignment = 64;
+constexpr size_t kPackedLimitBytes = size_t{512} << 20;  // a ResNet34 takes 59 MB, a ResNet293 some 350 MB
 
 void fail(KernelRuntimeContext& context, Error error, const char* op, const char* what) {
   ET_LOG(Error, "%s: %s", op, what);
@@ -132,7 +135,43 @@ bool succeeded(KernelRuntimeContext& context, const char* op, Status status) {
   return false;
 }
 
+// Read once, at the first call: what the environment says, and whether it can be done.
+struct Settings {
+  Status status = apply_settings();
+  bool low_memory = low_memory_wanted();
+};
+
+const Settings& settings() {
+  static const Settings found;
+  return found;
+}
+
+// Runs a layer from packed weights, or from codes if none are to be had.
+void run_conv2d(KernelRuntimeContext& context, const char* op, const Conv2dShape& shape, const Conv2dWeights& weights,
+                const Conv2dTensors& tensors) {
+  if (settings().status != Status::kOk) return fail(context, Error::NotSupported, op, kBadSettingsText);
+  Status status = Status::kOk;
+  PackedWeights* packed = settings().low_memory ? nullptr : packed_store().get(shape, weights, &status);
+  if (!succeeded(context, op, status)) return;
+  const size_t scratch_bytes = packed == nullptr ? conv2d_scratch_bytes(shape) : conv2d_packed_scratch_bytes(shape);
+  const Result<void*> scratch = context.allocate_temp(scratch_bytes, kScratchAlignment);
+  if (!scratch.ok()) {
+    fail(context, scratch.error(), op, "no temporary memory");
+  } else if (packed == nullptr) {
+    succeeded(context, op, conv2d_run(shape, weights, tensors, *scratch, scratch_bytes));
+  } else {
+    succeeded(context, op,
+              conv2d_run_packed(shape, packed->data(), packed->size_bytes(), tensors, *scratch, scratch_bytes));
+  }
+  if (packed != nullptr) packed->release();
+}
+
 }  // namespace
+
+PackedStore& packed_store() {
+  static PackedStore* const store = new PackedStore(kPackedLimitBytes);  // never freed: ops may run until the very end
+  return *store;
+}
 
 void conv2d_out(KernelRuntimeContext& context, Stack stack) {
   constexpr char kOp[] = "voxpress::conv2d.out";
@@ -179,19 +218,11 @@ void conv2d_out(KernelRuntimeContext& context, Stack stack) {
   if (residual != nullptr && !same_sizes(*residual, *out)) {
     return fail(context, Error::InvalidArgument, kOp, "the residual's shape is not the output's");
   }
-  const size_t scratch_bytes = conv2d_scratch_bytes(shape);
-  void* scratch = nullptr;
-  if (scratch_bytes > 0) {
-    const Result<void*> memory = context.allocate_temp(scratch_bytes, kScratchAlignment);
-    if (!memory.ok()) return fail(context, memory.error(), kOp, "no temporary memory");
-    scratch = *memory;
-  }
-
   Conv2dTensors tensors;
   tensors.input = x->const_data_ptr<float>();
   tensors.residual = residual == nullptr ? nullptr : residual->const_data_ptr<float>();
   tensors.output = out->mutable_data_ptr<float>();
-  succeeded(context, kOp, conv2d_run(shape, weights, tensors, scratch, scratch_bytes));
+  run_conv2d(context, kOp, shape, weights, tensors);
 }
 
 void stats_pool_out(KernelRuntimeContext& context, Stack stack) {

@@ -5,6 +5,8 @@
 #include <executorch/runtime/core/span.h>
 #include <executorch/runtime/kernel/kernel_runtime_context.h>
 
+#include "prepared/packed_store.h"
+
 namespace voxpress::pte {
 
 using Stack = ::executorch::runtime::Span<::executorch::runtime::EValue*>;
@@ -13,5 +15,9 @@ using Stack = ::executorch::runtime::Span<::executorch::runtime::EValue*>;
 // is wrong with the arguments is recorded in the context; nothing aborts.
 void conv2d_out(::executorch::runtime::KernelRuntimeContext& context, Stack stack);
 void stats_pool_out(::executorch::runtime::KernelRuntimeContext& context, Stack stack);
+
+// The packed weights of all programs of this process. The runtime does not tell ops when a program is freed, so they
+// are found by content and stay until room is needed or clear() is called.
+PackedStore& packed_store();
 
 }  // namespace voxpress::pte

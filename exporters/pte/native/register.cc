@@ -33,4 +33,6 @@ int voxpress_register_ops(void) {
   return registered;
 }
 
+size_t voxpress_release_packed(void) { return voxpress::pte::packed_store().clear(); }
+
 size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }

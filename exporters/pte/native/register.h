@@ -9,5 +9,10 @@
 // program is loaded; calling it again, or from a second library, does nothing. Returns the number of ops it registered.
 VOXPRESS_PTE_API int voxpress_register_ops(void);
 
+// Frees the packed weights that are kept for programs, at most 512 MiB. Harmless at any time: what is needed again is
+// packed again. To be called when a program was unloaded and its memory is wanted back now. Returns the bytes
+// forgotten.
+VOXPRESS_PTE_API size_t voxpress_release_packed(void);
+
 // Writes the names of the kernels that have run in this process, as text; see base/usage.h.
 VOXPRESS_PTE_API size_t voxpress_kernels_used(char* text, size_t size);

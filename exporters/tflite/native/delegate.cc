@@ -7,6 +7,7 @@
 #include "abi.h"
 #include "base/usage.h"
 #include "kernel.h"
+#include "prepared/settings.h"
 
 #define VOXPRESS_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -77,13 +78,14 @@ int32_t prepare(Context* context, Delegate* delegate) {
     context->report_error(context, "voxpress: no memory for scratch");
     status = kTfError;
   }
-  building_scratch = scratch;
+  const Building shared = {static_cast<Store*>(delegate->data), scratch};
+  building = status == kTfOk ? &shared : nullptr;
   // One call per node: neighbours handed over together would be merged, and the tensors between them get no memory.
   for (int32_t j = 0; j < count && status == kTfOk; ++j) {
     const IntArray one = {1, {nodes[j]}};
     status = context->replace_node_subsets(context, kernel_registration(), &one, delegate);
   }
-  building_scratch = nullptr;
+  building = nullptr;
   if (scratch != nullptr) scratch->release();
   delete[] nodes;
   return status;
@@ -99,13 +101,26 @@ VOXPRESS_EXPORT voxpress::tflite::Delegate* tflite_plugin_create_delegate(const 
     if (report_error != nullptr) report_error("voxpress: the delegate takes no options");
     return nullptr;
   }
+  if (voxpress::apply_settings() != voxpress::Status::kOk) {
+    if (report_error != nullptr) report_error(voxpress::kBadSettingsText);
+    return nullptr;
+  }
   auto* delegate = new (std::nothrow) voxpress::tflite::Delegate{};
   if (delegate == nullptr) return nullptr;
+  delegate->data = voxpress::tflite::Store::create(voxpress::low_memory_wanted());
+  if (delegate->data == nullptr) {
+    delete delegate;
+    return nullptr;
+  }
   delegate->prepare = voxpress::tflite::prepare;
   delegate->flags = voxpress::tflite::kAllowDynamicTensors;
   return delegate;
 }
 
-VOXPRESS_EXPORT void tflite_plugin_destroy_delegate(voxpress::tflite::Delegate* delegate) { delete delegate; }
+VOXPRESS_EXPORT void tflite_plugin_destroy_delegate(voxpress::tflite::Delegate* delegate) {
+  if (delegate == nullptr) return;
+  static_cast<voxpress::tflite::Store*>(delegate->data)->release();
+  delete delegate;
+}
 
 VOXPRESS_EXPORT size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }

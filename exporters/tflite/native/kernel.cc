@@ -11,7 +11,13 @@
 
 namespace voxpress::tflite {
 
-thread_local Scratch* building_scratch = nullptr;
+thread_local const Building* building = nullptr;
+
+Store* Store::create(bool low_memory) { return new (std::nothrow) Store(low_memory); }
+
+void Store::release() {
+  if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+}
 
 Scratch* Scratch::create() { return new (std::nothrow) Scratch; }
 
@@ -46,6 +52,8 @@ struct Kernel {
   Conv2dShape conv2d;
   StatsPoolShape stats_pool;
   Scratch* scratch = nullptr;
+  Store* store = nullptr;
+  PackedWeights* packed = nullptr;  // null: run from codes, because low memory is wanted or there was none
 };
 
 const char* take_tensors(const Context& context, const Node& node, int expected_inputs, Kernel* kernel) {
@@ -137,6 +145,18 @@ bool fit_int32(const int64_t (&dims)[4]) {
   return true;
 }
 
+// Packs the weights, unless that was done at an earlier prepare, and reserves scratch. Null, or what went wrong.
+const char* prepare_weights(const Context& context, Kernel* kernel) {
+  if (kernel->packed == nullptr && !kernel->store->low_memory()) {
+    Status status = Status::kOk;
+    kernel->packed = kernel->store->packed().get(kernel->conv2d, weights_of(context, *kernel), &status);
+    if (status != Status::kOk) return status_text(status);
+  }
+  const size_t scratch_bytes =
+      kernel->packed == nullptr ? conv2d_scratch_bytes(kernel->conv2d) : conv2d_packed_scratch_bytes(kernel->conv2d);
+  return kernel->scratch->reserve(scratch_bytes) ? nullptr : "no memory for scratch";
+}
+
 int32_t prepare_conv2d(Context* context, Kernel* kernel) {
   const Tensor& x = context->tensors[kernel->inputs[kX]];
   const Tensor& codes = context->tensors[kernel->inputs[kCodes]];
@@ -166,7 +186,7 @@ int32_t prepare_conv2d(Context* context, Kernel* kernel) {
     return fail(context, *kernel, "the residual is not float32 of the output's shape");
   }
   if (context->tensors[kernel->output].type != kTfFloat32) return fail(context, *kernel, "the output is not float32");
-  if (!kernel->scratch->reserve(conv2d_scratch_bytes(shape))) return fail(context, *kernel, "no memory for scratch");
+  if (const char* problem = prepare_weights(*context, kernel)) return fail(context, *kernel, problem);
   return resize_output(context, *kernel, dims) ? kTfOk : fail(context, *kernel, "the output cannot be resized");
 }
 
@@ -201,8 +221,11 @@ int32_t invoke_conv2d(Context* context, const Kernel& kernel) {
   tensors.input = static_cast<const float*>(x.data);
   tensors.residual = residual == nullptr ? nullptr : static_cast<const float*>(residual->data);
   tensors.output = static_cast<float*>(output.data);
-  const Status status =
-      conv2d_run(shape, weights_of(*context, kernel), tensors, kernel.scratch->data(), kernel.scratch->size());
+  const Scratch& scratch = *kernel.scratch;
+  const Status status = kernel.packed == nullptr
+                            ? conv2d_run(shape, weights_of(*context, kernel), tensors, scratch.data(), scratch.size())
+                            : conv2d_run_packed(shape, kernel.packed->data(), kernel.packed->size_bytes(), tensors,
+                                                scratch.data(), scratch.size());
   return status == Status::kOk ? kTfOk : fail(context, kernel, status_text(status));
 }
 
@@ -222,9 +245,11 @@ void* init(Context* context, const char* buffer, size_t) {
   auto* kernel = new (std::nothrow) Kernel;
   if (kernel == nullptr) return nullptr;
   kernel->problem = parse_node(context, *reinterpret_cast<const DelegateParams*>(buffer), kernel);
-  kernel->scratch = building_scratch;
-  if (kernel->scratch != nullptr) {
+  if (building != nullptr) {
+    kernel->scratch = building->scratch;
     kernel->scratch->retain();
+    kernel->store = building->store;
+    kernel->store->retain();
   } else if (kernel->problem == nullptr) {
     kernel->problem = "created outside of the delegate";
   }
@@ -234,7 +259,9 @@ void* init(Context* context, const char* buffer, size_t) {
 void release(Context*, void* buffer) {
   auto* kernel = static_cast<Kernel*>(buffer);
   if (kernel == nullptr) return;
+  if (kernel->packed != nullptr) kernel->packed->release();
   if (kernel->scratch != nullptr) kernel->scratch->release();
+  if (kernel->store != nullptr) kernel->store->release();
   delete kernel;
 }
 

@@ -3,16 +3,34 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 #include "abi.h"
+#include "prepared/packed_store.h"
 
 namespace voxpress::tflite {
 
 constexpr const char* kConv2dName = "voxpress.conv2d";
 constexpr const char* kStatsPoolName = "voxpress.stats_pool";
 
-// Scratch that all kernels of one delegated graph share (they run one after another). Counted, because the delegate and
-// the kernels may be deleted in any order.
+// Packed weights that all graphs of one delegate share. Counted, because the delegate and the kernels may be deleted in
+// any order; freed with the last of them.
+class Store {
+ public:
+  static Store* create(bool low_memory);  // null if there is no memory; the caller holds one reference
+  void retain() { references_.fetch_add(1, std::memory_order_relaxed); }
+  void release();
+  bool low_memory() const { return low_memory_; }
+  PackedStore& packed() { return packed_; }
+
+ private:
+  explicit Store(bool low_memory) : low_memory_(low_memory) {}
+  std::atomic<int> references_{1};
+  const bool low_memory_;
+  PackedStore packed_{SIZE_MAX};  // ends with the delegate, so it needs no limit
+};
+
+// Scratch that all kernels of one delegated graph share (they run one after another). Counted like the store.
 class Scratch {
  public:
   static Scratch* create();  // null if there is no memory; the caller holds one reference
@@ -30,9 +48,15 @@ class Scratch {
   size_t size_ = 0;
 };
 
-// The registration of a delegate kernel. While nodes are being replaced, `building_scratch` names the scratch that
-// kernels created on this thread take; it is null otherwise.
+// What the kernels of a graph take when they are created.
+struct Building {
+  Store* store;
+  Scratch* scratch;
+};
+
+// The registration of a delegate kernel. While nodes are being replaced, `building` says what kernels created on this
+// thread take; it is null otherwise.
 Registration kernel_registration();
-extern thread_local Scratch* building_scratch;
+extern thread_local const Building* building;
 
 }  // namespace voxpress::tflite

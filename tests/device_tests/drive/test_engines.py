@@ -77,7 +77,7 @@ def test_engine_gives_the_artifacts_embeddings(request: pytest.FixtureRequest, m
         assert np.abs(embeddings[key] - expected).max() <= TOLERANCE * np.abs(expected).max()
     assert record.engine == ENGINE_OF[model_format]
     assert record.utterances == 3
-    assert [name.split("_")[0] for name in record.kernels] == ["conv2d", "statspool"]
+    assert {name.split("_")[0] for name in record.kernels} >= {"conv2d", "statspool"}
     assert 0 < record.resident_before_bytes <= record.resident_after_load_bytes <= record.peak_bytes
 
 

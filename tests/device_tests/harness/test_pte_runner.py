@@ -91,7 +91,7 @@ def test_report_holds_what_was_measured(tmp_path: Path, model: Path, features: P
     assert report["runtime_version"] == "1.5.1"
     assert (report["model"], report["model_bytes"]) == ("tiny.pte", model.stat().st_size)
     assert (report["threads"], report["delegates"], report["utterances"]) == (1, [], len(LENGTHS))
-    assert {name.split("_")[0] for name in report["kernels"]} == {"conv2d", "statspool"}
+    assert {name.split("_")[0] for name in report["kernels"]} == {"conv2d", "winograd4", "statspool"}
     assert report["kernels"] == sorted(report["kernels"])
     assert len(report["latency_ns"]) == 3
     assert all(value > 0 for value in [*report["latency_ns"], report["load_ns"], report["first_ns"]])

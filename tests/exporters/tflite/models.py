@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,12 @@ def altered(change: Callable[[Any], None], bits: int = 4) -> bytes:
     model = unpack(emit_tflite(tiny_artifact(bits), lowering="voxpress"))
     change(model)
     return pack(model)
+
+
+def overwrite(data: bytes, other: bytes) -> None:
+    """Puts another model of the same size where `data` lies, as a runtime may that unmaps one and maps the next."""
+    assert len(data) == len(other)
+    ctypes.memmove(np.frombuffer(data, np.uint8).ctypes.data, other, len(other))
 
 
 def custom_nodes(model: Any) -> list[Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,9 +22,10 @@ from exporters.native import native_path
 from exporters.tflite.emit import emit_tflite
 from exporters.tflite.run import TfliteRunner
 from pipeline.artifact.decode import decode
-from pipeline.errors import InputError
-from tests.exporters.tflite.models import altered, custom_nodes, set_option, tensor
+from pipeline.errors import InputError, MissingToolError
+from tests.exporters.tflite.models import altered, custom_nodes, overwrite, set_option, tensor
 from tests.factories import tiny_artifact
+from tests.kernels.capi import isas
 
 POOL = 6  # place of the stats_pool among the custom nodes
 
@@ -103,6 +106,57 @@ def test_two_threads_with_an_interpreter_each(shared: bool) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(work, (3, 8, 3, 8)))
+
+
+def test_another_model_at_the_same_address_is_another_model() -> None:
+    delegate = _delegate()
+    data, other = _model(), emit_tflite(tiny_artifact(4, seed=1), lowering="voxpress")
+    interpreter = Interpreter(model_content=data, experimental_delegates=[delegate])
+    _assert_close(_run(interpreter, 40), _expected(4, 40))
+    del interpreter
+    overwrite(data, other)
+    expected = decode(tiny_artifact(4, seed=1))(torch.from_numpy(_features(40))[None])[0].numpy()
+    _assert_close(_run(Interpreter(model_content=data, experimental_delegates=[delegate]), 40), expected)
+
+
+KERNELS_OF_A_RUN = """
+import numpy as np
+from exporters.tflite.run import TfliteRunner
+from device_tests.harness.litert_engine import kernels_used
+from tests.exporters.tflite.test_delegate import _assert_close, _expected, _features, _model
+_assert_close(TfliteRunner(_model()).embed(_features(30)), _expected(4, 30))
+print(*kernels_used())
+"""
+
+
+def _kernels_of_a_run(**variables: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", KERNELS_OF_A_RUN],
+        env={**os.environ, **variables},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [name for name in done.stdout.split() if not name.startswith("statspool")]
+
+
+@pytest.mark.parametrize("name", isas())
+def test_the_environment_names_the_instruction_set(name: str) -> None:
+    kernels = _kernels_of_a_run(VOXPRESS_KERNELS=name)
+    assert kernels
+    assert all(kernel.endswith(f"_{name}") and "_panel_" in kernel for kernel in kernels), kernels
+
+
+def test_low_memory_runs_from_codes() -> None:
+    kernels = _kernels_of_a_run(VOXPRESS_LOW_MEMORY="1")
+    assert kernels
+    assert all("_pal_" in kernel for kernel in kernels), kernels
+
+
+def test_an_instruction_set_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOXPRESS_KERNELS", "sse9")
+    with pytest.raises(MissingToolError, match="an instruction set that this machine does not have"):
+        TfliteRunner(_model())
 
 
 def test_constants_that_are_hardly_aligned_are_accepted() -> None:

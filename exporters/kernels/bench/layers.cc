@@ -1,0 +1,304 @@
+// Times every layer of a ResNet34 (80 mel bins, 32 to 256 channels), instruction set by instruction set, and writes
+// JSON:
+//
+//   voxpress_kernel_bench [--frames 200] [--bits 4] [--repeats 15] [--isa avx512] [--codes]
+//
+// Layers run in the order of the network, each instance on weights of its own, so that caches see what they see in a
+// model. Raw samples in nanoseconds of CPU time; the roof is that of a loop of multiply-adds in registers, timed before
+// each repeat.
+// --codes runs from codes instead of packed weights.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <memory>
+#include <new>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/isa.h"
+#include "base/status.h"
+#include "bench/roof.h"
+#include "conv/conv2d.h"
+
+namespace voxpress {
+
+#define VOXPRESS_ROOF(name) extern const Roof name;
+#if defined(__x86_64__)
+VOXPRESS_ROOF(roof_avx512)
+VOXPRESS_ROOF(roof_avx2)
+#endif
+#if defined(__aarch64__)
+VOXPRESS_ROOF(roof_neon)
+#endif
+VOXPRESS_ROOF(roof_portable)
+#undef VOXPRESS_ROOF
+
+namespace {
+
+constexpr const Roof* kRoofs[] = {
+#if defined(__x86_64__)
+    &roof_avx512, &roof_avx2,
+#endif
+#if defined(__aarch64__)
+    &roof_neon,
+#endif
+    &roof_portable};
+
+struct Settings {
+  int64_t frames = 200;
+  int32_t bits = 4;
+  int repeats = 15;
+  const char* isa = nullptr;
+  bool codes = false;
+};
+
+struct Free {
+  void operator()(void* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+};
+using Memory = std::unique_ptr<unsigned char, Free>;
+
+Memory aligned(size_t bytes) {
+  auto* memory = static_cast<unsigned char*>(::operator new(bytes, std::align_val_t{64}));
+  std::memset(memory, 0, bytes);
+  return Memory(memory);
+}
+
+// One layer of the network with weights of its own.
+struct Layer {
+  std::string name;
+  Conv2dShape shape;
+  bool residual = false;
+  std::vector<uint8_t> codes;
+  std::vector<float> palette, scale, bias;
+  Memory packed;
+  size_t packed_bytes = 0;
+  std::vector<int64_t> samples_ns;
+
+  Conv2dWeights weights() const {
+    return {codes.data(),   codes.size(),
+            palette.data(), palette.size() * sizeof(float),
+            scale.data(),   scale.size() * sizeof(float),
+            bias.data(),    bias.size() * sizeof(float)};
+  }
+  int64_t macs() const {
+    return shape.batch * conv2d_out_frames(shape) * conv2d_out_mel(shape) * shape.out_channels * shape.kernel_frames *
+           shape.kernel_mel * shape.in_channels;
+  }
+};
+
+class Network {
+ public:
+  Network(int64_t frames, int32_t bits) : bits_(bits) {
+    Conv2dShape x = conv(frames, 80, 1, 32, 3, 1);
+    add("conv1", x, false);
+    const int blocks[] = {3, 4, 6, 3};
+    for (int stage = 0; stage < 4; ++stage) {
+      const int64_t channels = int64_t{32} << stage;
+      for (int block = 0; block < blocks[stage]; ++block) {
+        const std::string name = "layer" + std::to_string(stage + 1) + "." + std::to_string(block);
+        const int64_t stride = stage > 0 && block == 0 ? 2 : 1;
+        const Conv2dShape first = conv(conv2d_out_frames(x), conv2d_out_mel(x), x.out_channels, channels, 3, stride);
+        if (stride == 2) {
+          add(name + ".shortcut", conv(first.in_frames, first.in_mel, first.in_channels, channels, 1, 2), false);
+        }
+        add(name + ".conv1", first, false);
+        x = conv(conv2d_out_frames(first), conv2d_out_mel(first), channels, channels, 3, 1);
+        add(name + ".conv2", x, true);
+      }
+    }
+    add("seg_1", conv(1, 1, 2 * conv2d_out_mel(x) * x.out_channels, 256, 1, 1), false);
+  }
+
+  std::vector<Layer>& layers() { return layers_; }
+
+ private:
+  Conv2dShape conv(int64_t frames, int64_t mel, int64_t in, int64_t out, int64_t kernel, int64_t stride) const {
+    Conv2dShape s;
+    s.batch = 1;
+    s.in_frames = frames;
+    s.in_mel = mel;
+    s.in_channels = in;
+    s.out_channels = out;
+    s.kernel_frames = s.kernel_mel = kernel;
+    s.stride_frames = s.stride_mel = stride;
+    s.pad_frames = s.pad_mel = kernel / 2;
+    s.bits = bits_;
+    s.relu = true;
+    return s;
+  }
+
+  void add(const std::string& name, const Conv2dShape& shape, bool residual) {
+    Layer layer;
+    layer.name = name;
+    layer.shape = shape;
+    layer.residual = residual;
+    const int64_t count = shape.out_channels * shape.kernel_frames * shape.kernel_mel * shape.in_channels;
+    layer.codes.resize(static_cast<size_t>((count * bits_ + 7) / 8));
+    for (uint8_t& code : layer.codes) code = static_cast<uint8_t>(random_());
+    // Of the size that keeps activations near one: what overflows or fades into denormals is timed wrongly.
+    std::normal_distribution<float> normal(0.0f, 1.0f / std::sqrt(static_cast<float>(count / shape.out_channels)));
+    layer.palette.resize(size_t{1} << bits_);
+    for (float& value : layer.palette) value = normal(random_);
+    layer.scale.assign(static_cast<size_t>(shape.out_channels), 1.0f);
+    layer.bias.assign(static_cast<size_t>(shape.out_channels), 0.1f);
+    layers_.push_back(std::move(layer));
+  }
+
+  int32_t bits_;
+  std::mt19937 random_{0};
+  std::vector<Layer> layers_;
+};
+
+// Time that this thread has spent computing: on a machine that others use too, wall time counts their turns as well.
+int64_t now_ns() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return int64_t{1000000000} * time.tv_sec + time.tv_nsec;
+}
+
+void require(Status status, const std::string& what) {
+  if (status == Status::kOk) return;
+  std::fprintf(stderr, "%s: %s\n", what.c_str(), status_text(status));
+  std::exit(1);
+}
+
+// Times each layer once. Inputs, residuals and outputs take turns on two buffers, as they do in a planned model.
+void run_once(Network* network, const Settings& settings, const Memory (&maps)[2], const Memory& scratch,
+              size_t scratch_bytes) {
+  const Conv2dShape& first = network->layers().front().shape;
+  auto* features = reinterpret_cast<float*>(maps[0].get());
+  for (int64_t j = 0; j < first.in_frames * first.in_mel; ++j) features[j] = static_cast<float>(j % 7) - 3.0f;
+  int turn = 0;
+  for (Layer& layer : network->layers()) {
+    Conv2dTensors tensors;
+    tensors.input = reinterpret_cast<const float*>(maps[turn].get());
+    tensors.output = reinterpret_cast<float*>(maps[1 - turn].get());
+    if (layer.residual) tensors.residual = tensors.output;
+    const int64_t begin = now_ns();
+    const Status status = settings.codes
+                              ? conv2d_run(layer.shape, layer.weights(), tensors, scratch.get(), scratch_bytes)
+                              : conv2d_run_packed(layer.shape, layer.packed.get(), layer.packed_bytes, tensors,
+                                                  scratch.get(), scratch_bytes);
+    layer.samples_ns.push_back(now_ns() - begin);
+    require(status, layer.name);
+    turn = 1 - turn;
+  }
+}
+
+int64_t time_roof(const Roof& roof, int64_t rounds) {
+  const int64_t begin = now_ns();
+  volatile float sink = roof.loop(rounds, 1e-3f);
+  static_cast<void>(sink);
+  return now_ns() - begin;
+}
+
+void print_samples(const std::vector<int64_t>& samples) {
+  std::printf("\"samples_ns\": [");
+  for (size_t j = 0; j < samples.size(); ++j) {
+    std::printf("%s%lld", j == 0 ? "" : ", ", static_cast<long long>(samples[j]));
+  }
+  std::printf("]");
+}
+
+void run_isa(const Roof& roof, const Settings& settings, bool first) {
+  require(select_isa(isa_name(roof.isa)), isa_name(roof.isa));
+  Network network(settings.frames, settings.bits);
+  size_t scratch_bytes = 0;
+  size_t map_bytes = 0;
+  for (Layer& layer : network.layers()) {
+    const Conv2dShape& s = layer.shape;
+    const size_t needed = settings.codes ? conv2d_scratch_bytes(s) : conv2d_packed_scratch_bytes(s);
+    scratch_bytes = needed > scratch_bytes ? needed : scratch_bytes;
+    const auto input = static_cast<size_t>(s.in_frames * s.in_mel * s.in_channels);
+    const auto output = static_cast<size_t>(conv2d_out_frames(s) * conv2d_out_mel(s) * s.out_channels);
+    map_bytes = std::max({map_bytes, input * sizeof(float), output * sizeof(float)});
+    if (settings.codes) continue;
+    layer.packed_bytes = conv2d_packed_bytes(s);
+    layer.packed = aligned(layer.packed_bytes);
+    require(conv2d_pack(s, layer.weights(), layer.packed.get(), layer.packed_bytes), layer.name);
+  }
+  const Memory scratch = aligned(scratch_bytes);
+  const Memory maps[2] = {aligned(map_bytes), aligned(map_bytes)};
+  constexpr int64_t kRounds = 200000;
+  std::vector<int64_t> roof_ns;
+  for (int repeat = -1; repeat < settings.repeats; ++repeat) {
+    const int64_t sample = time_roof(roof, kRounds);
+    run_once(&network, settings, maps, scratch, scratch_bytes);
+    if (repeat >= 0) {
+      roof_ns.push_back(sample);
+      continue;
+    }
+    for (Layer& layer : network.layers()) layer.samples_ns.clear();  // warming up
+  }
+  std::printf("%s\n  {\"isa\": \"%s\", \"scratch_bytes\": %zu,\n   \"roof\": {\"macs\": %lld, ", first ? "" : ",",
+              isa_name(roof.isa), scratch_bytes, static_cast<long long>(kRounds * roof.macs_per_round));
+  print_samples(roof_ns);
+  std::printf("},\n   \"layers\": [");
+  for (const Layer& layer : network.layers()) {
+    std::printf("%s\n    {\"name\": \"%s\", \"kernel\": \"%s\", \"macs\": %lld, \"packed_bytes\": %zu, ",
+                &layer == &network.layers().front() ? "" : ",", layer.name.c_str(),
+                settings.codes ? conv2d_kernel_name(layer.shape) : conv2d_packed_kernel_name(layer.shape),
+                static_cast<long long>(layer.macs()), layer.packed_bytes);
+    print_samples(layer.samples_ns);
+    std::printf("}");
+  }
+  std::printf("]}");
+}
+
+bool parse(int argc, char** argv, Settings* settings) {
+  for (int j = 1; j < argc; ++j) {
+    const std::string option = argv[j];
+    if (option == "--codes") {
+      settings->codes = true;
+      continue;
+    }
+    if (j + 1 == argc) return false;
+    const char* value = argv[++j];
+    if (option == "--isa") {
+      settings->isa = value;
+      continue;
+    }
+    const long number = std::strtol(value, nullptr, 10);
+    if (number < 1 || number > 100000) return false;
+    if (option == "--frames") {
+      settings->frames = number;
+    } else if (option == "--repeats") {
+      settings->repeats = static_cast<int>(number);
+    } else if (option == "--bits" && number <= 8) {
+      settings->bits = static_cast<int32_t>(number);
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+int run(int argc, char** argv) {
+  Settings settings;
+  if (!parse(argc, argv, &settings)) {
+    std::fprintf(stderr, "expected [--frames n] [--bits 1..8] [--repeats n] [--isa name] [--codes]\n");
+    return 2;
+  }
+  if (settings.isa != nullptr) require(select_isa(settings.isa), settings.isa);
+  std::printf("{\"network\": \"resnet34\", \"frames\": %lld, \"bits\": %d, \"weights\": \"%s\", \"isas\": [",
+              static_cast<long long>(settings.frames), settings.bits, settings.codes ? "codes" : "packed");
+  bool first = true;
+  for (const Roof* roof : kRoofs) {
+    const bool wanted = settings.isa == nullptr || std::strcmp(settings.isa, isa_name(roof->isa)) == 0;
+    if (!wanted || !isa_available(roof->isa)) continue;
+    run_isa(*roof, settings, first);
+    first = false;
+  }
+  std::printf("]}\n");
+  return 0;
+}
+
+}  // namespace
+}  // namespace voxpress
+
+int main(int argc, char** argv) { return voxpress::run(argc, argv); }

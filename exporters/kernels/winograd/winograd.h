@@ -1,0 +1,305 @@
+// 3x3 convolution with stride 1 as F(mxm,3x3): tiles of n x n inputs (n = m + 2, one every m positions) are
+// transformed, n * n matrix products over the input channels follow, and each n x n of sums is transformed to m x m
+// outputs.
+//
+// Tiles are numbered over [batch, frames / m, mel / m] and taken in groups of equally many, several groups to a block
+// whose transformed inputs stay in the L2 cache. Each group then passes through all products of one panel of 3x3
+// weights, and its sums are transformed and written before the next group begins.
+#pragma once
+
+#include "conv/gemm.h"
+#include "conv/panel.h"
+#include "winograd/transforms.h"
+
+namespace voxpress {
+namespace {
+
+constexpr int64_t kTileBudgetBytes = 512 << 10;  // of transformed inputs in a block
+
+template <typename F>
+struct WinogradPlan {
+  static constexpr int kPoints = F::kIn * F::kIn;
+
+  int64_t out_frames;
+  int64_t out_mel;
+  int64_t tiles_frames;
+  int64_t tiles_mel;
+  int64_t tiles;
+  int64_t depth_blocks;  // of kLanes input channels
+  int64_t panels;
+  int64_t panel_floats;  // of prepared weights: [point][depth][kPanel]
+  int64_t rows;          // tiles per group
+  // Of a group's transformed inputs: [point][depth_blocks][rows][kLanes], with some room between two points, lest all
+  // of them fall into the same cache set.
+  int64_t point_floats;
+  int64_t group_floats;
+  int64_t groups_per_block;
+
+  explicit WinogradPlan(const Conv2dShape& s) {
+    out_frames = conv2d_out_frames(s);
+    out_mel = conv2d_out_mel(s);
+    tiles_frames = ceil_div(out_frames, F::kOut);
+    tiles_mel = ceil_div(out_mel, F::kOut);
+    tiles = s.batch * tiles_frames * tiles_mel;
+    depth_blocks = ceil_div(s.in_channels, kLanes);
+    panels = ceil_div(s.out_channels, kPanel);
+    panel_floats = kPoints * s.in_channels * kPanel;
+    rows = rows_per_group(tiles);
+    point_floats = depth_blocks * rows * kLanes + 16;
+    group_floats = kPoints * point_floats;
+    const int64_t fitting = kTileBudgetBytes / (group_floats * static_cast<int64_t>(sizeof(float)));
+    groups_per_block = most(1, least(fitting, ceil_div(tiles, rows)));
+  }
+
+  // Scratch: a row of zeros, the transformed inputs of a block, the sums of a group [rows][point][kPanel].
+  int64_t zeros_bytes() const { return round_up(depth_blocks * kLanes * static_cast<int64_t>(sizeof(float)), 64); }
+  int64_t inputs_bytes() const {
+    return round_up(groups_per_block * group_floats * static_cast<int64_t>(sizeof(float)), 64);
+  }
+  int64_t sums_bytes() const { return rows * kPoints * kPanel * static_cast<int64_t>(sizeof(float)); }
+};
+
+// A tile's place in the output.
+struct TilePlace {
+  int64_t n, frame, mel;
+};
+
+template <typename F>
+TilePlace place_of(const WinogradPlan<F>& plan, int64_t tile) {
+  const int64_t line = tile / plan.tiles_mel;
+  return {line / plan.tiles_frames, line % plan.tiles_frames * F::kOut, tile % plan.tiles_mel * F::kOut};
+}
+
+// Transforms kLanes channels of a tile; pixel [i * n + j] points to the inputs at (i, j).
+template <typename F, bool kWhole>
+VOXPRESS_INLINE void transform_input(const float* const* pixels, int64_t channel, int64_t channels, float* target,
+                                     int64_t point_floats) {
+  Lanes half[F::kIn][F::kIn];
+  VOXPRESS_UNROLL
+  for (int j = 0; j < F::kIn; ++j) {
+    Lanes d[F::kIn], v[F::kIn];
+    VOXPRESS_UNROLL
+    for (int i = 0; i < F::kIn; ++i) {
+      const float* source = pixels[i * F::kIn + j] + channel;
+      d[i] = kWhole ? load(source) : load_first(source, channels);
+    }
+    F::input(d, v);
+    VOXPRESS_UNROLL
+    for (int i = 0; i < F::kIn; ++i) half[i][j] = v[i];
+  }
+  VOXPRESS_UNROLL
+  for (int i = 0; i < F::kIn; ++i) {
+    Lanes v[F::kIn];
+    F::input(half[i], v);
+    VOXPRESS_UNROLL
+    for (int j = 0; j < F::kIn; ++j) store(target + (i * F::kIn + j) * point_floats, v[j]);
+  }
+}
+
+// Transforms all channels of one tile into row `m` of a group.
+template <typename F>
+void transform_tile(const Conv2dCall& call, const WinogradPlan<F>& plan, int64_t tile, const float* zeros,
+                    float* target) {
+  const Conv2dShape& s = *call.shape;
+  const TilePlace place = place_of(plan, tile);
+  const float* pixels[F::kIn * F::kIn];
+  const float* utterance = call.tensors->input + place.n * s.in_frames * s.in_mel * s.in_channels;
+  for (int i = 0; i < F::kIn; ++i) {
+    const int64_t frame = place.frame - s.pad_frames + i;
+    const bool frame_inside = frame >= 0 && frame < s.in_frames;
+    for (int j = 0; j < F::kIn; ++j) {
+      const int64_t mel = place.mel - s.pad_mel + j;
+      const bool inside = frame_inside && mel >= 0 && mel < s.in_mel;
+      pixels[i * F::kIn + j] = inside ? utterance + (frame * s.in_mel + mel) * s.in_channels : zeros;
+    }
+  }
+  int64_t channel = 0;
+  for (; s.in_channels - channel >= kLanes; channel += kLanes, target += plan.rows * kLanes) {
+    transform_input<F, true>(pixels, channel, kLanes, target, plan.point_floats);
+  }
+  if (channel < s.in_channels) {
+    transform_input<F, false>(pixels, channel, s.in_channels - channel, target, plan.point_floats);
+  }
+}
+
+// Transforms kLanes output channels of a tile, from sums [point][kPanel], and writes what of it lies in the output.
+template <typename F>
+VOXPRESS_INLINE void transform_output(const Conv2dCall& call, const WinogradPlan<F>& plan, const TilePlace& place,
+                                      const float* sums, int64_t channel) {
+  const Conv2dShape& s = *call.shape;
+  Lanes half[F::kOut][F::kIn];
+  VOXPRESS_UNROLL
+  for (int j = 0; j < F::kIn; ++j) {
+    Lanes m[F::kIn], y[F::kOut];
+    VOXPRESS_UNROLL
+    for (int i = 0; i < F::kIn; ++i) m[i] = load(sums + (i * F::kIn + j) * kPanel);
+    F::output(m, y);
+    VOXPRESS_UNROLL
+    for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
+  }
+  VOXPRESS_UNROLL
+  for (int i = 0; i < F::kOut; ++i) {
+    if (place.frame + i >= plan.out_frames) break;
+    Lanes y[F::kOut];
+    F::output(half[i], y);
+    const int64_t line = (place.n * plan.out_frames + place.frame + i) * plan.out_mel + place.mel;
+    VOXPRESS_UNROLL
+    for (int j = 0; j < F::kOut; ++j) {
+      if (place.mel + j < plan.out_mel) {
+        finish(call, channel, (line + j) * s.out_channels + channel, s.out_channels - channel, y[j]);
+      }
+    }
+  }
+}
+
+// One panel over the groups of a block: products, then outputs, group by group.
+template <typename F>
+struct WinogradJob {
+  const WinogradPlan<F>* plan;
+  const float* inputs;
+  int64_t first_tile;
+  int64_t groups;
+  const float* panel;
+  int64_t first_channel;
+  float* sums;
+};
+
+template <typename F>
+struct Products {
+  template <int kR>
+  struct Run {
+    static void run(const Conv2dCall& call, const WinogradJob<F>& job) {
+      constexpr int kPoints = WinogradPlan<F>::kPoints;
+      const WinogradPlan<F>& plan = *job.plan;
+      const int64_t depth = call.shape->in_channels;
+      for (int64_t g = 0; g < job.groups; ++g) {
+        const float* inputs = job.inputs + g * plan.group_floats;
+        for (int point = 0; point < kPoints; ++point) {
+          Lanes sum[kR][kVectors];
+          multiply<kR>(inputs + point * plan.point_floats, job.panel + point * depth * kPanel, depth, sum);
+          VOXPRESS_UNROLL
+          for (int m = 0; m < kR; ++m) {
+            VOXPRESS_UNROLL
+            for (int v = 0; v < kVectors; ++v) {
+              store(job.sums + (m * kPoints + point) * kPanel + v * kLanes, sum[m][v]);
+            }
+          }
+        }
+        const int64_t first = job.first_tile + g * kR;
+        for (int m = 0; m < kR && first + m < plan.tiles; ++m) {
+          const TilePlace place = place_of(plan, first + m);
+          for (int v = 0; v < kVectors && job.first_channel + v * kLanes < call.shape->out_channels; ++v) {
+            transform_output(call, plan, place, job.sums + m * kPoints * kPanel + v * kLanes,
+                             job.first_channel + v * kLanes);
+          }
+        }
+      }
+    }
+  };
+};
+
+template <typename F>
+int64_t winograd_scratch_bytes(const Conv2dShape& s) {
+  const WinogradPlan<F> plan(s);
+  return plan.zeros_bytes() + plan.inputs_bytes() + plan.sums_bytes();
+}
+
+template <typename F>
+void winograd_run(const Conv2dCall& call) {
+  const WinogradPlan<F> plan(*call.shape);
+  float* zeros = reinterpret_cast<float*>(call.scratch);
+  float* inputs = reinterpret_cast<float*>(call.scratch + plan.zeros_bytes());
+  float* sums = reinterpret_cast<float*>(call.scratch + plan.zeros_bytes() + plan.inputs_bytes());
+  for (int64_t j = 0; j < plan.depth_blocks * kLanes; ++j) zeros[j] = 0.0f;
+  const int64_t block = plan.groups_per_block * plan.rows;
+  for (int64_t first = 0; first < plan.tiles; first += block) {
+    const int64_t groups = least(plan.groups_per_block, ceil_div(plan.tiles - first, plan.rows));
+    for (int64_t row = 0; row < groups * plan.rows; ++row) {
+      // Rows behind the last tile are multiplied like the others, and not written: any tile does for them.
+      const int64_t tile = least(first + row, plan.tiles - 1);
+      transform_tile(call, plan, tile, zeros, inputs + row / plan.rows * plan.group_floats + row % plan.rows * kLanes);
+    }
+    for (int64_t p = 0; p < plan.panels; ++p) {
+      const WinogradJob<F> job{&plan, inputs, first, groups, call.prepared + p * plan.panel_floats, p * kPanel, sums};
+      WithRows<Products<F>::template Run>::run(plan.rows, call, job);
+    }
+  }
+}
+
+template <typename F>
+int64_t winograd_prepared_floats(const Conv2dShape& s) {
+  // Of the geometry only: batch, frames and mel have no part in it.
+  return ceil_div(s.out_channels, kPanel) * WinogradPlan<F>::kPoints * s.in_channels * kPanel;
+}
+
+// Weights of kLanes output channels and one input channel, G w G^T in double.
+typedef double Doubles __attribute__((vector_size(kLanes * sizeof(double))));
+
+template <typename F>
+VOXPRESS_INLINE void transform_weights(const float* taps, int64_t tap_floats, float* target, int64_t point_floats) {
+  Doubles half[F::kIn][3];
+  VOXPRESS_UNROLL
+  for (int j = 0; j < 3; ++j) {
+    Doubles g[3], u[F::kIn];
+    VOXPRESS_UNROLL
+    for (int i = 0; i < 3; ++i) g[i] = __builtin_convertvector(load(taps + (i * 3 + j) * tap_floats), Doubles);
+    F::weights(g, u);
+    VOXPRESS_UNROLL
+    for (int i = 0; i < F::kIn; ++i) half[i][j] = u[i];
+  }
+  VOXPRESS_UNROLL
+  for (int i = 0; i < F::kIn; ++i) {
+    Doubles u[F::kIn];
+    F::weights(half[i], u);
+    VOXPRESS_UNROLL
+    for (int j = 0; j < F::kIn; ++j) {
+      store(target + (i * F::kIn + j) * point_floats, __builtin_convertvector(u[j], Lanes));
+    }
+  }
+}
+
+constexpr int64_t kPackChunk = 16;  // input channels transposed at a time
+
+template <typename F>
+void winograd_pack(const Conv2dShape& s, const Conv2dWeights& weights, float* prepared) {
+  Palette palette;
+  load_palette(s, weights, &palette);
+  const int64_t point_floats = s.in_channels * kPanel;
+  for (int64_t panel = 0; panel < s.out_channels;
+       panel += kPanel, prepared += WinogradPlan<F>::kPoints * point_floats) {
+    for (int64_t c0 = 0; c0 < s.in_channels; c0 += kPackChunk) {
+      const int64_t count = least(kPackChunk, s.in_channels - c0);
+      float taps[9][kPackChunk][kPanel] = {};
+      for (int64_t j = 0; j < least(kPanel, s.out_channels - panel); ++j) {
+        for (int64_t tap = 0; tap < 9; ++tap) {
+          float values[kPackChunk];
+          decode_weights(s, weights, palette, ((panel + j) * 9 + tap) * s.in_channels + c0, count, values);
+          for (int64_t c = 0; c < count; ++c) taps[tap][c][j] = values[c];
+        }
+      }
+      for (int64_t c = 0; c < count; ++c) {
+        for (int v = 0; v < kVectors; ++v) {
+          transform_weights<F>(taps[0][c] + v * kLanes, kPackChunk * kPanel, prepared + (c0 + c) * kPanel + v * kLanes,
+                               point_floats);
+        }
+      }
+    }
+  }
+}
+
+// Few channels do not pay for the transforms.
+constexpr int64_t kFewestChannels = 8;
+// From here on the 36 / 9 times larger weights of F(4x4) cost more time to read than its products save.
+constexpr int64_t kMostWeights4 = 192 * 192;
+
+bool winograd2_takes(const Conv2dShape& s) {
+  return s.kernel_frames == 3 && s.kernel_mel == 3 && s.stride_frames == 1 && s.stride_mel == 1 && s.groups == 1 &&
+         s.in_channels >= kFewestChannels && s.out_channels >= kFewestChannels;
+}
+
+bool winograd4_takes(const Conv2dShape& s) {
+  return winograd2_takes(s) && s.in_channels <= kMostWeights4 / s.out_channels;
+}
+
+}  // namespace
+}  // namespace voxpress
