@@ -52,7 +52,7 @@ bool isa_available(Isa isa) {
 #endif
     case Isa::kAvx512:
 #if defined(__x86_64__)
-      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma");
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #else
       return false;
 #endif

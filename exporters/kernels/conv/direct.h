@@ -149,11 +149,14 @@ struct RunPanel {
     for (int64_t g = 0; g < job.groups; ++g) {
       Lanes sum[kR][kVectors];
       multiply<kR>(job.gathered + g * plan.group_floats, job.panel, plan.row_floats, sum);
+      float sums[kR * kPanel];
+      store_sums<kR>(sum, kPanel, sums);
       const int64_t first = job.first_position + g * kR;
       for (int m = 0; m < kR && first + m < plan.positions; ++m) {
         for (int v = 0; v < kVectors && v * kLanes < job.channels; ++v) {
           const int64_t channel = job.first_channel + v * kLanes;
-          finish(call, channel, (first + m) * out_channels + channel, job.channels - v * kLanes, sum[m][v]);
+          finish(call, channel, (first + m) * out_channels + channel, job.channels - v * kLanes,
+                 load(sums + m * kPanel + v * kLanes));
         }
       }
     }

@@ -50,6 +50,17 @@ VOXPRESS_INLINE void multiply(const float* a, const float* panel, int64_t depth,
   for (int64_t k = 0; k < depth; ++k, panel += kPanel) multiply_step<kR>(a + k, panel, sum);
 }
 
+// Writes the sums of row m from target + m * row_floats on. To be read from there: a sum that is chosen by a variable
+// cannot stay in a register.
+template <int kR>
+VOXPRESS_INLINE void store_sums(const Lanes (&sum)[kR][kVectors], int64_t row_floats, float* target) {
+  VOXPRESS_UNROLL
+  for (int m = 0; m < kR; ++m) {
+    VOXPRESS_UNROLL
+    for (int v = 0; v < kVectors; ++v) store(target + m * row_floats + v * kLanes, sum[m][v]);
+  }
+}
+
 // Rows per group that cut `count` rows into the fewest groups, as even as they can be.
 VOXPRESS_INLINE int64_t rows_per_group(int64_t count) { return ceil_div(count, ceil_div(count, kRows)); }
 

@@ -177,13 +177,7 @@ struct Products {
         for (int point = 0; point < kPoints; ++point) {
           Lanes sum[kR][kVectors];
           multiply<kR>(inputs + point * plan.point_floats, job.panel + point * depth * kPanel, depth, sum);
-          VOXPRESS_UNROLL
-          for (int m = 0; m < kR; ++m) {
-            VOXPRESS_UNROLL
-            for (int v = 0; v < kVectors; ++v) {
-              store(job.sums + (m * kPoints + point) * kPanel + v * kLanes, sum[m][v]);
-            }
-          }
+          store_sums<kR>(sum, kPoints * kPanel, job.sums + point * kPanel);
         }
         const int64_t first = job.first_tile + g * kR;
         for (int m = 0; m < kR && first + m < plan.tiles; ++m) {
