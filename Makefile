@@ -15,7 +15,7 @@ demo: native
 	$(BIN)/voxpress report out/demo/device-test
 
 test: native
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-fast: native
 	$(BIN)/python -m pytest -m "not slow"

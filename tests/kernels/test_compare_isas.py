@@ -40,7 +40,7 @@ def test_instruction_sets_of_this_machine_agree_with_the_formula() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which(COMPILER) is None or shutil.which(EMULATOR) is None,
-    reason=f"needs {COMPILER} and {EMULATOR} (Debian: g++-aarch64-linux-gnu, qemu-user-static)",
+    reason="needs Debian's g++-aarch64-linux-gnu and qemu-user-static",
 )
 def test_neon_agrees_with_the_formula_under_an_emulator(tmp_path: Path) -> None:
     options = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", "-DVOXPRESS_EXECUTORCH=OFF"]
