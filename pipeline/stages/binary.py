@@ -40,6 +40,7 @@ def jobs(recipe: Recipe) -> list[Job]:
             (CORPUS, PRETRAIN),
             lambda context, quantizer=quantizer: _run(context, quantizer),  # type: ignore[misc]
             {},
+            trains=recipe.binary.finetune.steps > 0,
         )
         for quantizer in recipe.binary.quantizers
     ]

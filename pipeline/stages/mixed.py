@@ -123,6 +123,7 @@ def jobs(recipe: Recipe) -> list[Job]:
             (CORPUS, PRETRAIN, plan_job(label)),
             lambda context, label=label: _run(context, label),  # type: ignore[misc]
             {},
+            trains=recipe.mixed.finetune.steps > 0,
         )
         for label in labels
     ]

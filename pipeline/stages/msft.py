@@ -54,6 +54,7 @@ def jobs(recipe: Recipe) -> list[Job]:
             (CORPUS, PRETRAIN, SENSITIVITY_JOB, plan_job(label)),
             lambda context, label=label: _run(context, label, settings),  # type: ignore[misc]
             {},
+            trains=True,
         )
         for label in plan_labels(recipe)
     ]
@@ -110,7 +111,8 @@ def _run(context: JobContext, label: str, settings: MsftSettings) -> None:
                 label=f"msft {label}, group {number}/{len(groups)}",
                 work=turn.folder,
             )
-            turn.save(histories[str(number)])
+            if context.leads:
+                turn.save(histories[str(number)])
     finish(context, network, pretrained, f"msft-{label}", histories)
 
 

@@ -34,7 +34,7 @@ class _Settings(BaseModel):
 def jobs(recipe: Recipe) -> list[Job]:
     """One job."""
     settings = _Settings(frontend=recipe.frontend, model=recipe.model, pretrain=recipe.pretrain, seed=recipe.seed)
-    return [Job(JOB, "pretrain", settings, (CORPUS,), _run, {})]
+    return [Job(JOB, "pretrain", settings, (CORPUS,), _run, {}, trains=True)]
 
 
 def _run(context: JobContext) -> None:
@@ -53,6 +53,8 @@ def _run(context: JobContext) -> None:
         label="pretrain",
         progress=context.progress,
     )
+    if not context.leads:
+        return
     evaluation = evaluate_heldout(network.eval(), corpus, recipe.frontend, context.progress, "evaluate fp32")
     context.progress.say(f"    fp32: {evaluation.summary()}")
     header = ModelHeader(

@@ -12,6 +12,7 @@ from pipeline.recipe import STAGES, Recipe
 from pipeline.stages import binary, bundle, corpus, device_test, export, mixed, msft, pretrain, uniform
 from pipeline.stages.job import Job, JobContext
 from pipeline.stamp import Stamp, current_stamp, make_stamp, write_stamp
+from pipeline.training.processes import is_first_process, say_to_all
 
 WORK_FOLDER = ".work"
 
@@ -36,14 +37,19 @@ def run_recipe(recipe: Recipe, *, corpus_folder: Path | None, out: Path, until: 
 
     A job whose settings, inputs, tools and outputs are what its stamp says is skipped. A killed job left nothing in
     its place; training inside it goes on from the last checkpoint in `out/.work`.
+
+    Under torchrun every process calls this: the first one does all jobs, the others take part in those that train.
     """
     if until is not None and until not in STAGES:
         raise InputError("--until", expected=f"one of {', '.join(STAGES)}", found=until)
     last = len(STAGES) - 1 if until is None else STAGES.index(until)
+    jobs = [job for job in plan(recipe, corpus_folder) if STAGES.index(job.stage) <= last]
+    if not is_first_process():
+        for job in jobs:
+            _take_part(job, recipe, out)
+        return
     done: dict[str, Stamp] = {}
-    for job in plan(recipe, corpus_folder):
-        if STAGES.index(job.stage) > last:
-            break
+    for job in jobs:
         done[job.name] = _do(job, recipe, out, done, progress)
 
 
@@ -51,14 +57,27 @@ def _do(job: Job, recipe: Recipe, out: Path, done: dict[str, Stamp], progress: P
     folder = out / job.name
     inputs = {name: done[name].outputs_sha256 for name in job.needs} | dict(job.sources)
     stamp = current_stamp(job.stage, job.settings, inputs, folder)
+    if job.trains:
+        say_to_all(stamp is None)
     if stamp is not None:
         progress.say(f"[{job.name}] unchanged")
         return stamp
     progress.say(f"[{job.name}]")
     work = out / WORK_FOLDER / job.name
     with folder_written_whole(folder) as partial:
-        job.run(JobContext(recipe, partial, {name: out / name for name in job.needs}, work, progress))
+        job.run(JobContext(recipe, partial, _needs(job, out), work, progress))
         stamp = make_stamp(job.stage, job.settings, inputs, partial)
         write_stamp(partial, stamp)
     shutil.rmtree(work, ignore_errors=True)
     return stamp
+
+
+def _take_part(job: Job, recipe: Recipe, out: Path) -> None:
+    """Train with the first process if it says that the job is not done yet."""
+    if job.trains and say_to_all(False):
+        work = out / WORK_FOLDER / job.name
+        job.run(JobContext(recipe, out / job.name, _needs(job, out), work, Progress.silent(), leads=False))
+
+
+def _needs(job: Job, out: Path) -> dict[str, Path]:
+    return {name: out / name for name in job.needs}

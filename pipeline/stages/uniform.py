@@ -39,6 +39,7 @@ def jobs(recipe: Recipe) -> list[Job]:
             (CORPUS, PRETRAIN),
             lambda context, bits=bits: _run(context, bits),  # type: ignore[misc]
             {},
+            trains=recipe.uniform.finetune.steps > 0,
         )
         for bits in recipe.uniform.bits
     ]
