@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
@@ -44,7 +44,7 @@ def read_corpus(
     root = Path(folder).resolve()
     if not root.is_dir():
         raise InputError(folder, expected=f"a corpus folder ({_LAYOUT})", found="no such folder")
-    ids = sorted(_utterance_ids(root))
+    ids = audio_ids(root)
     if not ids:
         speakers = sum(1 for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
         raise InputError(folder, expected=_LAYOUT, found=f"{speakers} folders and no audio file in them")
@@ -83,6 +83,15 @@ def read_utterances(
             pool.shutdown(cancel_futures=True)  # the first bad file ends it: do not open the rest of a large corpus
             raise
     return CutSet.from_cuts(cuts)
+
+
+def audio_ids(root: Path, suffixes: Collection[str] = AUDIO_SUFFIXES) -> list[str]:
+    """Relative paths of the audio files below a folder, sorted; hidden files and folders are passed over."""
+    return sorted(
+        relative.as_posix()
+        for relative in (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in suffixes)
+        if not any(part.startswith(".") for part in relative.parts)
+    )
 
 
 def speaker_of(cut: MonoCut) -> str:
@@ -134,14 +143,6 @@ def read_cuts(path: str | PathLike[str]) -> CutSet:
     if not cuts:
         raise InputError(path, expected=expected, found="no cuts")
     return CutSet.from_cuts(cuts)
-
-
-def _utterance_ids(root: Path) -> Iterator[str]:
-    """Relative paths of the audio files below a folder, hidden files and folders passed over."""
-    for path in root.rglob("*"):
-        relative = path.relative_to(root)
-        if path.suffix.lower() in AUDIO_SUFFIXES and not any(part.startswith(".") for part in relative.parts):
-            yield relative.as_posix()
 
 
 def _cut(root: Path, utterance: str, header: AudioHeader) -> MonoCut:

@@ -42,7 +42,7 @@ def jobs(recipe: Recipe, folder: Path | None) -> list[Job]:
         seed=recipe.seed,
     )
     if folder is not None:
-        sources = {"corpus": _fingerprint(folder)}
+        sources = {"corpus": folder_fingerprint(folder)}
         return [Job(JOB, "corpus", settings, (), lambda context: _divide(context, folder), sources)]
     voices = _VoicesSettings(synthetic=recipe.corpus.synthetic, seed=recipe.seed)
     return [
@@ -82,8 +82,8 @@ def _divide(context: JobContext, folder: Path) -> None:
     )
 
 
-def _fingerprint(folder: Path) -> str:
-    """Hash of the names and sizes of a corpus's files: a changed corpus is read again, a moved one is not."""
+def folder_fingerprint(folder: Path) -> str:
+    """Hash of the names and sizes of a folder's files: a changed corpus is read again, a moved one is not."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -15,7 +15,7 @@ from pipeline.recipe import Recipe
 from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.heldout import evaluate_heldout
 from pipeline.stages.job import Job, JobContext
-from pipeline.stages.training_data import training_crops
+from pipeline.stages.training_data import training_crops, training_inputs
 from pipeline.stamp import tool_versions
 from pipeline.training.aam import AamSoftmax
 from pipeline.training.loop import train
@@ -34,7 +34,7 @@ class _Settings(BaseModel):
 def jobs(recipe: Recipe) -> list[Job]:
     """One job."""
     settings = _Settings(frontend=recipe.frontend, model=recipe.model, pretrain=recipe.pretrain, seed=recipe.seed)
-    return [Job(JOB, "pretrain", settings, (CORPUS,), _run, {}, trains=True)]
+    return [Job(JOB, "pretrain", settings, training_inputs(recipe), _run, {}, trains=True)]
 
 
 def _run(context: JobContext) -> None:

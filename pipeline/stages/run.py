@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.files import folder_written_whole
 from pipeline.progress import Progress
 from pipeline.recipe import STAGES, Recipe
-from pipeline.stages import binary, bundle, corpus, device_test, export, mixed, msft, pretrain, uniform
+from pipeline.stages import augmentation, binary, bundle, corpus, device_test, export, mixed, msft, pretrain, uniform
 from pipeline.stages.job import Job, JobContext
 from pipeline.stamp import Stamp, current_stamp, make_stamp, write_stamp
 from pipeline.training.processes import is_first_process, say_to_all
@@ -21,6 +21,7 @@ def plan(recipe: Recipe, corpus_folder: Path | None) -> list[Job]:
     """The jobs of a recipe in the order they are done."""
     return [
         *corpus.jobs(recipe, corpus_folder),
+        *augmentation.jobs(recipe),
         *pretrain.jobs(recipe),
         *uniform.jobs(recipe),
         *mixed.jobs(recipe),

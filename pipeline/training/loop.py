@@ -138,7 +138,7 @@ def _optimizer(trainee: Trainee, settings: TrainingSettings) -> torch.optim.Opti
 def _fingerprint(settings: TrainingSettings, seed: int, data: CropDataset, trainee: Trainee) -> str:
     """What a checkpoint must agree on to be continued: settings, seed, utterances, names and shapes of the tensors."""
     shapes = {name: list(value.shape) for name, value in trainee.state_dict().items()}
-    return hashlib.sha256(repr((settings.model_dump_json(), seed, data.ids, shapes)).encode()).hexdigest()
+    return hashlib.sha256(repr((settings.model_dump_json(), seed, data.ids, data.classes, shapes)).encode()).hexdigest()
 
 
 def _save(path: Path, fingerprint: str, step: int, history: History, trainee: Trainee, optimizer: Any) -> None:
