@@ -9,7 +9,7 @@ GOOD = 'name = "x"\n[pretrain]\nsteps = 5\n'
 
 
 def test_builtin_recipes_are_recipes() -> None:
-    assert {"demo", "librispeech-mini", "resnet34"} <= set(builtin_recipes())
+    assert {"demo", "librispeech-mini", "resnet34", "voxceleb"} <= set(builtin_recipes())
     for name in builtin_recipes():
         assert load_recipe(name).name == name
 
