@@ -34,7 +34,7 @@ def run(
     corpus: Annotated[
         Path | None,
         typer.Option(
-            help="Folder <speaker>/**/*.wav|flac, or a lhotse cut manifest. Without it: embedded synthetic voices."
+            help="Folder <speaker>/**/*.wav|flac, or a lhotse cut manifest or Shar folder. Default: synthetic voices."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results. [default: out/<recipe name>]")] = None,
@@ -152,12 +152,15 @@ def prepare_voxceleb(
     out: Annotated[Path, typer.Option(help="Folder of the manifests, and of what is unpacked and converted.")],
     allow_partial: Annotated[bool, typer.Option(help="Take parts that are not as large as published.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="AAC files converted at the same time.")] = 4,
+    shar: Annotated[bool, typer.Option("--shar", help="Also write lhotse Shar shards, to train from.")] = False,
 ) -> None:
     """Manifests of VoxCeleb1 and 2, counts checked against the published ones, AAC converted with ffmpeg."""
     from pipeline.corpus import voxceleb
     from pipeline.progress import Progress
 
-    parts = voxceleb.prepare_voxceleb(source, out, allow_partial=allow_partial, jobs=jobs, progress=Progress())
+    parts = voxceleb.prepare_voxceleb(
+        source, out, allow_partial=allow_partial, jobs=jobs, progress=Progress(), shar=shar
+    )
     for part in parts:
         published = voxceleb.PARTS[part.part]
         extent = "whole" if part.whole else f"PARTIAL, published are {published.speakers} and {published.utterances}"

@@ -19,12 +19,14 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.corpus.read import audio_ids, read_utterances, write_cuts
+from pipeline.corpus.read import audio_ids, read_cuts, read_utterances, write_cuts
+from pipeline.corpus.shar import shard_count, write_shards
 from pipeline.errors import InputError, MissingToolError, VoxPressError
 from pipeline.files import PARTIAL_MARK, read_json, write_atomically
 from pipeline.progress import Progress
 
 AAC_SUFFIX = ".m4a"
+SHAR_FOLDER = "shar"
 SAMPLE_RATE_HZ = 16000
 MIN_SECONDS = 0.3
 
@@ -88,12 +90,13 @@ class _Found:
 
 
 def prepare_voxceleb(
-    source: Path, out: Path, *, allow_partial: bool, jobs: int, progress: Progress
+    source: Path, out: Path, *, allow_partial: bool, jobs: int, progress: Progress, shar: bool = False
 ) -> list[PreparedPart]:
     """Write `<part>.jsonl.gz` and `<part>.json` into `out` for each part of VoxCeleb below `source`.
 
     Archives are unpacked to `out/unpacked`, AAC files converted to 16 kHz mono FLAC in `out/audio`, by `jobs` ffmpegs
-    at a time. What an earlier run finished is not done again.
+    at a time. With `shar` each part is also written as shards, in `out/shar/<part>`. What an earlier run finished is not
+    done again.
 
     Raises InputError if nothing of VoxCeleb is there, if the counts of a part are not the published ones (unless
     `allow_partial`), if an utterance is there twice, or for a file that is damaged; MissingToolError if there are AAC
@@ -104,15 +107,20 @@ def prepare_voxceleb(
     source, out = source.resolve(), out.resolve()
     roots = [source, *_unpack(source, out / "unpacked", progress)]
     found = _find(source, roots, out)
-    for part in found:
-        if not part.whole and not allow_partial:
+    for one in found:
+        if not one.whole and not allow_partial:
             raise InputError(
                 source,
-                expected=f"{part.part.speakers} speakers and {part.part.utterances} utterances of {part.part.name}, "
+                expected=f"{one.part.speakers} speakers and {one.part.utterances} utterances of {one.part.name}, "
                 "as published (or --allow-partial)",
-                found=f"{part.speakers} and {len(part.files)}",
+                found=f"{one.speakers} and {len(one.files)}",
             )
-    return [_prepare(part, out, jobs, progress) for part in found]
+    prepared = [_prepare(part, out, jobs, progress) for part in found]
+    for part in prepared if shar else ():
+        cuts = read_cuts(out / part.manifest)
+        with progress.task(f"shards of {part.part}", shard_count(len(cuts))) as task:
+            write_shards(cuts, out / SHAR_FOLDER / part.part, progress=lambda done, total: task.advance())
+    return prepared
 
 
 def _unpack(source: Path, target: Path, progress: Progress) -> list[Path]:

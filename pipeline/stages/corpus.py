@@ -9,6 +9,7 @@ from lhotse import CutSet
 from pydantic import BaseModel
 
 from pipeline.corpus.read import read_corpus, read_cuts, write_cuts
+from pipeline.corpus.shar import is_shards, read_shards
 from pipeline.corpus.split import split_speakers
 from pipeline.corpus.synthetic import make_synthetic_corpus
 from pipeline.corpus.trials import all_pairs_trials, write_trials
@@ -38,7 +39,7 @@ class _Settings(BaseModel):
 
 
 def jobs(recipe: Recipe, source: Path | None) -> list[Job]:
-    """The corpus is read from `source`, a folder or a manifest; without one, synthetic voices are made first."""
+    """The corpus is read from `source`, a folder, a manifest or shards; without it, synthetic voices are made first."""
     settings = _Settings(
         corpus=recipe.corpus,
         sample_rate_hz=recipe.frontend.sample_rate_hz,
@@ -73,6 +74,8 @@ def _divide(context: JobContext, source: Path) -> None:
     recipe = context.recipe
     if source.is_file():
         cuts = _checked(read_cuts(source), source, recipe.frontend)
+    elif is_shards(source):
+        cuts = _checked(read_shards(source), source, recipe.frontend)
     else:
         cuts = read_corpus(
             source, sample_rate_hz=recipe.frontend.sample_rate_hz, min_seconds=recipe.frontend.min_seconds

@@ -19,6 +19,7 @@ from pipeline.cli import main
 from pipeline.corpus import voxceleb
 from pipeline.corpus.audio import read_utterance
 from pipeline.corpus.read import read_cuts, speakers_of
+from pipeline.corpus.shar import read_shards
 from pipeline.corpus.voxceleb import PARTS, Part, PreparedPart, prepare_voxceleb
 from pipeline.errors import InputError, MissingToolError
 from pipeline.progress import Progress
@@ -199,11 +200,12 @@ def test_the_command_says_what_is_partial(tree: Path, tmp_path: Path) -> None:
     out, err = io.StringIO(), io.StringIO()
     words = ["voxpress", "prepare", "voxceleb", str(tree), "--out", str(tmp_path / "out")]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", [*words, "--allow-partial"])
+        patch.setattr(sys, "argv", [*words, "--allow-partial", "--shar"])
         with pytest.raises(SystemExit) as ended:
             main()
     assert not ended.value.code
     assert "vox1_dev.jsonl.gz: 4 speakers, 16 utterances (PARTIAL, published are 1211 and 148642)" in out.getvalue()
+    assert [cut.id for cut in read_shards(tmp_path / "out" / "shar" / "vox1_dev")] == DEV
 
 
 def test_a_recipe_runs_on_the_manifest(tree: Path, tmp_path: Path) -> None:
