@@ -95,8 +95,8 @@ def prepare_voxceleb(
     """Write `<part>.jsonl.gz` and `<part>.json` into `out` for each part of VoxCeleb below `source`.
 
     Archives are unpacked to `out/unpacked`, AAC files converted to 16 kHz mono FLAC in `out/audio`, by `jobs` ffmpegs
-    at a time. With `shar` each part is also written as shards, in `out/shar/<part>`. What an earlier run finished is not
-    done again.
+    at a time. With `shar` each part is also written as shards, in `out/shar/<part>`. What an earlier run finished is
+    not done again.
 
     Raises InputError if nothing of VoxCeleb is there, if the counts of a part are not the published ones (unless
     `allow_partial`), if an utterance is there twice, or for a file that is damaged; MissingToolError if there are AAC
