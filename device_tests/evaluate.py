@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import safetensors
+import safetensors.numpy
 import torch
+from lhotse import MonoCut
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from rich.table import Table
 from torch import nn
@@ -23,15 +26,16 @@ from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed as embed_in_torch
 from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
 from pipeline.artifact.store import read_artifact
-from pipeline.corpus.read import read_utterances
+from pipeline.corpus.read import read_corpus, read_cuts, read_utterances, speaker_of
 from pipeline.corpus.trials import Trial, check_trials_against, read_trials
 from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
 from pipeline.features.store import extract_features
+from pipeline.files import write_atomically
 from pipeline.models.store import HEADER_FILE as MODEL_FILE
 from pipeline.models.store import read_pretrained
 from pipeline.progress import Progress
-from pipeline.scoring.score import Evaluation, evaluate_embeddings
+from pipeline.scoring.score import DEFAULT_COHORT_TOP, Evaluation, evaluate_embeddings, unit_rows
 
 Features = Mapping[str, npt.NDArray[np.float32]]
 Embeddings = Mapping[str, npt.NDArray[np.float32]]
@@ -93,6 +97,8 @@ def evaluate(
     only: str | None = None,
     crop_seconds: float = 0.0,
     threads: int = 1,
+    cohort_file: Path | None = None,
+    cohort_top: int = DEFAULT_COHORT_TOP,
 ) -> list[ModelEvaluation]:
     """EER and minDCF of `model` on trials between utterances below `audio`.
 
@@ -100,13 +106,17 @@ def evaluate(
     its device engine), or a bundle folder or zip (every model file in it, or the one named `only`). `crop_seconds`
     uses only the first seconds of every utterance; 0: all of it. Where every path begins with a folder, that folder is
     the speaker and the EER's interval resamples speakers; else it resamples trials, and is too narrow by what trials
-    of one speaker have in common.
+    of one speaker have in common. With `cohort_file` (see `make_cohort`; of one model, so `model` must be one) scores
+    are normalised by AS-Norm.
 
     Raises InputError naming the file for anything that is missing or not what it should be.
     """
     trials, names = trials_between(audio, trials_file)
+    cohort = None if cohort_file is None else read_cohort(cohort_file)
     results = []
     with _subjects(model, only) as subjects:
+        if cohort is not None and len(subjects) > 1:
+            raise InputError(model, expected="one model, whose cohort it is (--only)", found=f"{len(subjects)}")
         known: dict[FrontEndSpec, Features] = {}
         for subject in subjects:
             if subject.frontend not in known:
@@ -120,10 +130,63 @@ def evaluate(
                     runtime=runtime,
                     kernels=kernels,
                     seconds=seconds,
-                    evaluation=evaluate_embeddings(embeddings, trials, speakers=speakers_by_folder(names)),
+                    evaluation=evaluate_embeddings(
+                        embeddings, trials, speakers=speakers_by_folder(names), cohort=cohort, cohort_top=cohort_top
+                    ),
                 )
             )
     return results
+
+
+def make_cohort(
+    model: Path,
+    *,
+    corpus: Path,
+    out: Path,
+    utterances_per_speaker: int,
+    progress: Progress,
+    only: str | None = None,
+    threads: int = 1,
+) -> int:
+    """Write the cohort of a model: the mean of each speaker's embeddings, each scaled to length 1 before.
+
+    corpus: a folder of speakers or a lhotse manifest; the first `utterances_per_speaker` utterances of each are taken.
+    Returns the number of speakers. Raises InputError naming the file for anything that is not what it should be.
+    """
+    with _subjects(model, only) as subjects:
+        if len(subjects) != 1:
+            raise InputError(model, expected="one model (--only)", found=f"{len(subjects)}")
+        (subject,) = subjects
+        spec = subject.frontend
+        if corpus.is_file():
+            cuts = read_cuts(corpus)
+        else:
+            cuts = read_corpus(corpus, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds)
+        chosen: dict[str, list[MonoCut]] = {}
+        for cut in cuts:
+            of_speaker = chosen.setdefault(speaker_of(cut), [])
+            if len(of_speaker) < utterances_per_speaker:
+                of_speaker.append(cut)
+        means = {}
+        with progress.task("cohort", len(chosen)) as task:
+            for speaker, taken in sorted(chosen.items()):
+                features = extract_features(taken, spec)
+                embeddings, _, _ = subject.embed(features, threads, Progress.silent())
+                means[speaker] = unit_rows(embeddings, sorted(embeddings)).mean(axis=0).astype(np.float32)
+                task.advance()
+    write_atomically(out, safetensors.numpy.save(means, metadata={"model": subject.name}))
+    return len(means)
+
+
+def read_cohort(path: Path) -> Embeddings:
+    """Cohort embeddings [E] by speaker. Raises InputError naming the file if it is missing or damaged."""
+    try:
+        cohort: Embeddings = safetensors.numpy.load_file(path)
+    except FileNotFoundError:
+        raise InputError(path, expected="a cohort (.safetensors)", found="no such file") from None
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(path, expected="a cohort (.safetensors)", found=str(error)) from None
+    return cohort
 
 
 def trials_between(audio: Path, trials_file: Path) -> tuple[list[Trial], list[str]]:

@@ -24,6 +24,8 @@ recipe_app = typer.Typer(help="Look at recipes.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 import_app = typer.Typer(help="Take over models that others trained.", no_args_is_help=True)
 app.add_typer(import_app, name="import")
+prepare_app = typer.Typer(help="Turn downloaded corpora into manifests.", no_args_is_help=True)
+app.add_typer(prepare_app, name="prepare")
 
 EXIT_INTERRUPTED = 130
 
@@ -33,7 +35,9 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A recipe's TOML file, or the name of a built-in one.")],
     corpus: Annotated[
         Path | None,
-        typer.Option(help="Folder <speaker>/**/*.wav|flac (VoxCeleb's too). Without it: embedded synthetic voices."),
+        typer.Option(
+            help="Folder <speaker>/**/*.wav|flac, or a lhotse cut manifest or Shar folder. Default: synthetic voices."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results. [default: out/<recipe name>]")] = None,
     until: Annotated[
@@ -112,6 +116,10 @@ def evaluate(
     only: Annotated[str | None, typer.Option(help="The one model file of a bundle to evaluate.")] = None,
     crop_seconds: Annotated[float, typer.Option(help="Use only the first seconds of each utterance; 0: all.")] = 0.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    cohort: Annotated[
+        Path | None, typer.Option(help="Normalise scores (AS-Norm) with this model's `voxpress cohort` file.")
+    ] = None,
+    cohort_top: Annotated[int, typer.Option(min=2, help="Nearest cohort speakers that AS-Norm takes.")] = 300,
 ) -> None:
     """EER and minDCF of a model on a trial list."""
     from device_tests.evaluate import evaluate as evaluate_model
@@ -126,6 +134,8 @@ def evaluate(
         only=only,
         crop_seconds=crop_seconds,
         threads=threads,
+        cohort_file=cohort,
+        cohort_top=cohort_top,
     )
     if json:
         typer.echo(evaluation_json(results))
@@ -161,6 +171,33 @@ def quantize(
     typer.echo(
         f"{out}  {artifact.header.name}, {artifact.weights_bytes} bytes, {made.average_bits:.2f} bits per weight"
     )
+
+
+@app.command(
+    epilog="Example: voxpress cohort out/demo/uniform/4bit --corpus vox2_dev.jsonl.gz --out cohort.safetensors"
+)
+def cohort(
+    model: Annotated[Path, typer.Argument(help="Pre-trained model folder, artifact folder, .pte, .tflite or bundle.")],
+    corpus: Annotated[Path, typer.Option(help="Folder of speakers or lhotse cut manifest: no speakers of the trials.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    utterances_per_speaker: Annotated[int, typer.Option(min=1, help="Utterances averaged for each speaker.")] = 10,
+    only: Annotated[str | None, typer.Option(help="The one model file of a bundle.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+) -> None:
+    """A model's cohort for AS-Norm: one mean embedding for each speaker of a corpus."""
+    from device_tests.evaluate import make_cohort
+    from pipeline.progress import Progress
+
+    speakers = make_cohort(
+        model,
+        corpus=corpus,
+        out=out,
+        utterances_per_speaker=utterances_per_speaker,
+        progress=Progress(),
+        only=only,
+        threads=threads,
+    )
+    typer.echo(f"{out}: {speakers} speakers")
 
 
 @app.command(epilog="Example: voxpress export out/demo/uniform/4bit --format pte --fallback --out models")
@@ -215,6 +252,32 @@ def import_wespeaker(
         f"{out}  {spec.architecture}, {imported.parameters} parameters, {spec.base_channels} base channels, "
         f"{spec.num_mel_bins} mel bins, {spec.embedding_dim}-dim embedding of {spec.embedding_layers} layer(s)"
     )
+
+
+@prepare_app.callback()
+def prepare() -> None:
+    """Turn downloaded corpora into manifests."""
+
+
+@prepare_app.command("voxceleb", epilog="Example: voxpress prepare voxceleb downloads --out corpora/voxceleb")
+def prepare_voxceleb(
+    source: Annotated[Path, typer.Argument(help="Folder of the downloaded archives or of the unpacked trees.")],
+    out: Annotated[Path, typer.Option(help="Folder of the manifests, and of what is unpacked and converted.")],
+    allow_partial: Annotated[bool, typer.Option(help="Take parts that are not as large as published.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="AAC files converted at the same time.")] = 4,
+    shar: Annotated[bool, typer.Option("--shar", help="Also write lhotse Shar shards, to train from.")] = False,
+) -> None:
+    """Manifests of VoxCeleb1 and 2, counts checked against the published ones, AAC converted with ffmpeg."""
+    from pipeline.corpus import voxceleb
+    from pipeline.progress import Progress
+
+    parts = voxceleb.prepare_voxceleb(
+        source, out, allow_partial=allow_partial, jobs=jobs, progress=Progress(), shar=shar
+    )
+    for part in parts:
+        published = voxceleb.PARTS[part.part]
+        extent = "whole" if part.whole else f"PARTIAL, published are {published.speakers} and {published.utterances}"
+        typer.echo(f"{out / part.manifest}: {part.speakers} speakers, {part.utterances} utterances ({extent})")
 
 
 @recipe_app.command("list")

@@ -37,6 +37,11 @@ class Progress:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(file=sys.stderr)
 
+    @classmethod
+    def silent(cls) -> Progress:
+        """Progress that shows nothing."""
+        return cls(Console(file=sys.stderr, quiet=True))
+
     @contextmanager
     def task(self, label: str, total: int, *, done: int = 0) -> Iterator[Task]:
         """A task of `total` units, of which `done` were done by an earlier run."""

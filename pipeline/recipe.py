@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
 from pipeline.files import first_problem
 from pipeline.models.spec import ModelSpec
-from pipeline.training.settings import TrainingSettings
+from pipeline.training.settings import AugmentationSettings, TrainingSettings
 
 Order = Literal["front-to-back", "back-to-front", "sensitivity-ascending", "sensitivity-descending"]
 Width = Annotated[int, Field(ge=1, le=8)]
@@ -130,6 +130,7 @@ class Recipe(_Section):
     corpus: CorpusSettings = CorpusSettings()
     frontend: FrontEndSpec = FrontEndSpec()
     model: ModelSpec = ModelSpec()
+    augmentation: AugmentationSettings | None = None  # of the crops of every training run
     pretrain: TrainingSettings
     uniform: UniformSettings = UniformSettings()
     mixed: MixedSettings = MixedSettings()
@@ -151,6 +152,8 @@ class Recipe(_Section):
             raise ValueError("no artifact is asked for: uniform.bits, [mixed] and binary.quantizers are all empty")
         if self.msft is not None and not plans:
             raise ValueError("[msft] needs a plan: mixed.average_bits, mixed.budget_bytes or mixed.plans")
+        if self.augmentation is not None and self.corpus.cache != "none":
+            raise ValueError('[augmentation] alters samples, not features: it needs corpus.cache = "none"')
         return self
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 from dataclasses import dataclass
 from os import PathLike
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 
 AUDIO_SUFFIXES = (".flac", ".wav")
+
+_TAR_MEMBER = re.compile(r"(?P<archive>.+\.tar)#(?P<offset>\d+)\+(?P<size>\d+)")
 
 # What a writer that cannot seek back (a pipe) leaves in a RIFF size field: the data run to the end of the file.
 _STREAMED_SIZES = (0, 0xFFFFFFFF)
@@ -100,8 +104,16 @@ def read_utterance(
     return samples
 
 
+def tar_member(archive: Path, offset: int, size: int) -> str:
+    """The name under which `read_utterance` finds the `size` bytes from `offset` on in an uncompressed archive."""
+    return f"{archive.resolve()}#{offset}+{size}"
+
+
 def _opened(path: Path) -> soundfile.SoundFile:
     """An open audio file. Raises InputError if it is missing, a folder, empty, unreadable or not audio."""
+    member = _TAR_MEMBER.fullmatch(str(path))
+    if member is not None:
+        return _opened_member(path, Path(member["archive"]), int(member["offset"]), int(member["size"]))
     if not path.exists():
         raise InputError(path, expected="an audio file", found="no such file")
     if not path.is_file():
@@ -112,6 +124,18 @@ def _opened(path: Path) -> soundfile.SoundFile:
         return soundfile.SoundFile(path)
     except soundfile.SoundFileError as error:
         raise InputError(path, expected="an audio file (WAV or FLAC)", found=_reason(error)) from error
+
+
+def _opened_member(path: Path, archive: Path, offset: int, size: int) -> soundfile.SoundFile:
+    try:
+        with archive.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read(size)
+        return soundfile.SoundFile(io.BytesIO(data))
+    except FileNotFoundError:
+        raise InputError(archive, expected="an archive of audio files", found="no such file") from None
+    except soundfile.SoundFileError as error:
+        raise InputError(path, expected="an audio file (FLAC) in an archive", found=_reason(error)) from error
 
 
 def _check_header(path: Path, header: AudioHeader, sample_rate_hz: int, min_seconds: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
@@ -44,7 +44,7 @@ def read_corpus(
     root = Path(folder).resolve()
     if not root.is_dir():
         raise InputError(folder, expected=f"a corpus folder ({_LAYOUT})", found="no such folder")
-    ids = sorted(_utterance_ids(root))
+    ids = audio_ids(root)
     if not ids:
         speakers = sum(1 for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
         raise InputError(folder, expected=_LAYOUT, found=f"{speakers} folders and no audio file in them")
@@ -62,27 +62,42 @@ def read_utterances(
     sample_rate_hz: int = 16000,
     min_seconds: float = 0.3,
     progress: Progress | None = None,
+    places: Mapping[str, Path] | None = None,
 ) -> CutSet:
     """The named utterances below a folder, one cut each in the order of `ids`, headers read and checked.
+
+    `places` says where each utterance lies if that is not `folder / id`.
 
     Raises InputError naming the first file that `read_header` refuses.
     """
     root = Path(folder).resolve()
 
+    def path_of(utterance: str) -> Path:
+        return root / utterance if places is None else places[utterance].resolve()
+
     def header_of(utterance: str) -> AudioHeader:
-        return read_header(root / utterance, sample_rate_hz, min_seconds)
+        return read_header(path_of(utterance), sample_rate_hz, min_seconds)
 
     cuts = []
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
         try:
             for utterance, header in zip(ids, pool.map(header_of, ids), strict=True):
-                cuts.append(_cut(root, utterance, header))
+                cuts.append(_cut(path_of(utterance), utterance, header))
                 if progress is not None:
                     progress(len(cuts), len(ids))
         except BaseException:
             pool.shutdown(cancel_futures=True)  # the first bad file ends it: do not open the rest of a large corpus
             raise
     return CutSet.from_cuts(cuts)
+
+
+def audio_ids(root: Path, suffixes: Collection[str] = AUDIO_SUFFIXES) -> list[str]:
+    """Relative paths of the audio files below a folder, sorted; hidden files and folders are passed over."""
+    return sorted(
+        relative.as_posix()
+        for relative in (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in suffixes)
+        if not any(part.startswith(".") for part in relative.parts)
+    )
 
 
 def speaker_of(cut: MonoCut) -> str:
@@ -136,18 +151,10 @@ def read_cuts(path: str | PathLike[str]) -> CutSet:
     return CutSet.from_cuts(cuts)
 
 
-def _utterance_ids(root: Path) -> Iterator[str]:
-    """Relative paths of the audio files below a folder, hidden files and folders passed over."""
-    for path in root.rglob("*"):
-        relative = path.relative_to(root)
-        if path.suffix.lower() in AUDIO_SUFFIXES and not any(part.startswith(".") for part in relative.parts):
-            yield relative.as_posix()
-
-
-def _cut(root: Path, utterance: str, header: AudioHeader) -> MonoCut:
+def _cut(path: Path, utterance: str, header: AudioHeader) -> MonoCut:
     recording = Recording(
         id=utterance,
-        sources=[AudioSource(type="file", channels=[0], source=str(root / utterance))],
+        sources=[AudioSource(type="file", channels=[0], source=str(path))],
         sampling_rate=header.sample_rate_hz,
         num_samples=header.samples,
         duration=header.seconds,

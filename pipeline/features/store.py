@@ -71,6 +71,14 @@ class FeatureSource:
         samples = _samples(self._cut(cut_id), self.spec, first, samples_of(frames, self.spec))
         return fbank(samples, self.spec)
 
+    def sample_count(self, cut_id: str) -> int:
+        """Samples of a cut."""
+        return int(self._cut(cut_id).num_samples)
+
+    def samples(self, cut_id: str, first: int, count: int) -> NDArray[np.float32]:
+        """Samples [first, first + count) of a cut, never cached: float32 [count] in [-1, 1]."""
+        return _samples(self._cut(cut_id), self.spec, first, count)
+
     def preload(self, progress: Progress | None = None) -> None:
         """Compute the fbank of every cut now, for workers forked later to share. No effect without cache."""
         if self.cache == "memory":

@@ -21,6 +21,9 @@ from pipeline.scoring.metrics import (
     min_dcf,
 )
 
+DEFAULT_COHORT_TOP = 300  # of a cohort of thousands of speakers, as is usual
+_COHORT_BLOCK = 8_000_000  # cosines at a time: 64 MB
+
 
 class Evaluation(BaseModel):
     """What a table shows of a system on a trial list; rates are 0..1, the interval is the EER's."""
@@ -53,9 +56,63 @@ def cosine_scores(embeddings: Mapping[str, NDArray[np.floating]], trials: Sequen
     embeddings: [E] each, by utterance. Raises InputError if there are no trials, if an utterance of a trial has no
     embedding, or if an embedding is not one row of the common length, not finite or zero.
     """
-    if not trials:
-        raise InputError("trials", expected="at least one trial", found="none")
-    names = sorted({name for trial in trials for name in (trial.enrolment, trial.test)})
+    names = _names_of(trials)
+    unit = unit_rows(embeddings, names)
+    row_of = {name: row for row, name in enumerate(names)}
+    enrolment = np.array([row_of[trial.enrolment] for trial in trials])
+    test = np.array([row_of[trial.test] for trial in trials])
+    cosines: NDArray[np.float64] = np.einsum("ij,ij->i", unit[enrolment], unit[test]).clip(-1.0, 1.0)
+    return cosines
+
+
+def as_norm_scores(
+    embeddings: Mapping[str, NDArray[np.floating]],
+    trials: Sequence[Trial],
+    cohort: Mapping[str, NDArray[np.floating]],
+    *,
+    top: int = DEFAULT_COHORT_TOP,
+) -> NDArray[np.float64]:
+    """Cosine scores with adaptive symmetric normalisation (AS-Norm), in float64: [trials].
+
+    s' = ((s - mean_e) / std_e + (s - mean_t) / std_t) / 2, where mean_e and std_e (over `top`, not top - 1) are those
+    of the enrolment's `top` highest cosines with the cohort, mean_t and std_t those of the test's. For systems whose
+    scores of strangers differ in level from speaker to speaker.
+
+    embeddings, cohort: [E] each, by name; the cohort's speakers should be none of the trials'. Raises InputError as
+    `cosine_scores`, and if the cohort has fewer than `top` embeddings, others than [E], or only equal cosines.
+    """
+    scores = cosine_scores(embeddings, trials)
+    if not 2 <= top <= len(cohort):
+        raise InputError("cohort", expected=f"at least {max(2, top)} embeddings", found=f"{len(cohort)}")
+    names = _names_of(trials)
+    others = unit_rows(cohort, list(cohort))
+    own = unit_rows(embeddings, names)
+    if others.shape[1] != own.shape[1]:
+        raise InputError("cohort", expected=f"embeddings of {own.shape[1]} values", found=f"{others.shape[1]}")
+    means, deviations = np.empty(len(names)), np.empty(len(names))
+    # In blocks: all utterances of a large trial list against a whole cohort would be gigabytes.
+    rows = max(1, _COHORT_BLOCK // len(others))
+    for first in range(0, len(names), rows):
+        cosines = own[first : first + rows] @ others.T
+        highest = np.partition(cosines, len(others) - top, axis=1)[:, len(others) - top :]
+        means[first : first + rows] = highest.mean(axis=1)
+        deviations[first : first + rows] = highest.std(axis=1)
+    for row in np.flatnonzero(deviations <= 1e-9):
+        raise InputError(names[int(row)], expected="different cosines with the cohort", found="all the same")
+    row_of = {name: row for row, name in enumerate(names)}
+    enrolment = np.array([row_of[trial.enrolment] for trial in trials])
+    test = np.array([row_of[trial.test] for trial in trials])
+    normalised: NDArray[np.float64] = 0.5 * (
+        (scores - means[enrolment]) / deviations[enrolment] + (scores - means[test]) / deviations[test]
+    )
+    return normalised
+
+
+def unit_rows(embeddings: Mapping[str, NDArray[np.floating]], names: Sequence[str]) -> NDArray[np.float64]:
+    """The named embeddings scaled to length 1, in float64: [names, E].
+
+    Raises InputError if one is missing, not one row of the common length, not finite or zero.
+    """
     for name in names:
         if name not in embeddings:
             raise InputError(name, expected=f"an embedding among {len(embeddings)}", found="none")
@@ -70,14 +127,16 @@ def cosine_scores(embeddings: Mapping[str, NDArray[np.floating]], trials: Sequen
     for row in np.flatnonzero(~((largest > 0) & np.isfinite(largest))):
         value = float(largest[row, 0])
         kind = "all zero" if value == 0 else "NaN or infinite"
-        raise InputError(names[row], expected="a finite embedding that is not zero", found=f"values {kind}")
+        raise InputError(names[int(row)], expected="a finite embedding that is not zero", found=f"values {kind}")
     stacked /= largest
     stacked /= np.linalg.norm(stacked, axis=1, keepdims=True)
-    row_of = {name: row for row, name in enumerate(names)}
-    enrolment = np.array([row_of[trial.enrolment] for trial in trials])
-    test = np.array([row_of[trial.test] for trial in trials])
-    cosines: NDArray[np.float64] = np.einsum("ij,ij->i", stacked[enrolment], stacked[test]).clip(-1.0, 1.0)
-    return cosines
+    return stacked
+
+
+def _names_of(trials: Sequence[Trial]) -> list[str]:
+    if not trials:
+        raise InputError("trials", expected="at least one trial", found="none")
+    return sorted({name for trial in trials for name in (trial.enrolment, trial.test)})
 
 
 def trial_labels(trials: Sequence[Trial]) -> NDArray[np.bool_]:
@@ -144,7 +203,15 @@ def evaluate_embeddings(
     speakers: Mapping[str, str] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
     cost: DetectionCost = VOXCELEB_COST,
+    cohort: Mapping[str, NDArray[np.floating]] | None = None,
+    cohort_top: int = DEFAULT_COHORT_TOP,
 ) -> Evaluation:
-    """`evaluate_scores` of the trials' cosine scores. Raises InputError as that and as `cosine_scores`."""
-    scores = cosine_scores(embeddings, trials)
+    """`evaluate_scores` of the trials' cosine scores, with a `cohort` normalised by `as_norm_scores`.
+
+    Raises InputError as these functions do.
+    """
+    if cohort is None:
+        scores = cosine_scores(embeddings, trials)
+    else:
+        scores = as_norm_scores(embeddings, trials, cohort, top=cohort_top)
     return evaluate_scores(scores, trials, speakers=speakers, resampling=resampling, cost=cost)

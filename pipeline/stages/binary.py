@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from pipeline.models.store import read_pretrained
 from pipeline.quantize.apply import Rule, attach_palettes
 from pipeline.recipe import BinarySettings, Recipe
-from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.job import Job, JobContext
 from pipeline.stages.pressing import crops_and_classifier, finetune, finish, recalibrate, widths_of_all
 from pipeline.stages.pretrain import JOB as PRETRAIN
+from pipeline.stages.training_data import training_inputs
 from pipeline.training.loop import History
 
 _RULES: dict[str, Rule] = {"adaptive": "kmeans", "static": "static", "sign": "sign"}
@@ -37,9 +37,10 @@ def jobs(recipe: Recipe) -> list[Job]:
             f"binary/{quantizer}",
             "binary",
             _Settings(quantizer=quantizer, binary=alone, seed=recipe.seed),
-            (CORPUS, PRETRAIN),
+            (*training_inputs(recipe), PRETRAIN),
             lambda context, quantizer=quantizer: _run(context, quantizer),  # type: ignore[misc]
             {},
+            trains=recipe.binary.finetune.steps > 0,
         )
         for quantizer in recipe.binary.quantizers
     ]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from lhotse import CutSet
 from pydantic import BaseModel
 
-from pipeline.corpus.read import read_corpus, write_cuts
+from pipeline.corpus.read import read_corpus, read_cuts, write_cuts
+from pipeline.corpus.shar import is_shards, read_shards
 from pipeline.corpus.split import split_speakers
 from pipeline.corpus.synthetic import make_synthetic_corpus
 from pipeline.corpus.trials import all_pairs_trials, write_trials
+from pipeline.errors import InputError
+from pipeline.features.spec import FrontEndSpec
+from pipeline.files import sha256_file
 from pipeline.recipe import CorpusSettings, Recipe, SyntheticSettings
 from pipeline.stages.job import Job, JobContext
 
@@ -33,17 +38,17 @@ class _Settings(BaseModel):
     seed: int
 
 
-def jobs(recipe: Recipe, folder: Path | None) -> list[Job]:
-    """The corpus is read from `folder`; without one, synthetic voices are made first."""
+def jobs(recipe: Recipe, source: Path | None) -> list[Job]:
+    """The corpus is read from `source`, a folder, a manifest or shards; without it, synthetic voices are made first."""
     settings = _Settings(
         corpus=recipe.corpus.model_copy(update={"seed": None}),
         sample_rate_hz=recipe.frontend.sample_rate_hz,
         min_seconds=recipe.frontend.min_seconds,
         seed=recipe.corpus_seed,
     )
-    if folder is not None:
-        sources = {"corpus": folder_fingerprint(folder)}
-        return [Job(JOB, "corpus", settings, (), lambda context: _divide(context, folder), sources)]
+    if source is not None:
+        sources = {"corpus": sha256_file(source) if source.is_file() else folder_fingerprint(source)}
+        return [Job(JOB, "corpus", settings, (), lambda context: _divide(context, source), sources)]
     voices = _VoicesSettings(synthetic=recipe.corpus.synthetic, seed=recipe.corpus_seed)
     return [
         Job(VOICES_JOB, "corpus", voices, (), _make_voices, {}),
@@ -65,11 +70,18 @@ def _make_voices(context: JobContext) -> None:
         )
 
 
-def _divide(context: JobContext, folder: Path) -> None:
+def _divide(context: JobContext, source: Path) -> None:
     recipe = context.recipe
-    cuts = read_corpus(folder, sample_rate_hz=recipe.frontend.sample_rate_hz, min_seconds=recipe.frontend.min_seconds)
+    if source.is_file():
+        cuts = _checked(read_cuts(source), source, recipe.frontend)
+    elif is_shards(source):
+        cuts = _checked(read_shards(source), source, recipe.frontend)
+    else:
+        cuts = read_corpus(
+            source, sample_rate_hz=recipe.frontend.sample_rate_hz, min_seconds=recipe.frontend.min_seconds
+        )
     split = split_speakers(
-        cuts, recipe.corpus.heldout_share, segment_seconds=recipe.corpus.segment_seconds or None, corpus=folder
+        cuts, recipe.corpus.heldout_share, segment_seconds=recipe.corpus.segment_seconds or None, corpus=source
     )
     trials = all_pairs_trials(split.held_out, max_trials=recipe.corpus.max_trials, seed=recipe.corpus_seed)
     write_cuts(split.train, context.folder / TRAIN_FILE)
@@ -80,6 +92,25 @@ def _divide(context: JobContext, folder: Path) -> None:
         f"    {len(split.train)} training utterances, {len(split.held_out)} held out; "
         f"{targets} target and {len(trials) - targets} non-target trials"
     )
+
+
+def _checked(cuts: CutSet, manifest: Path, spec: FrontEndSpec) -> CutSet:
+    """The cuts, if they are what the front end takes; their audio files are read, and checked, when they are needed."""
+    for cut in cuts:
+        source = cut.recording.sources[0] if cut.recording is not None and cut.recording.sources else None
+        if source is None or source.type != "file":
+            raise InputError(f"{manifest}: {cut.id}", expected="audio in a file", found="none")
+        if cut.sampling_rate != spec.sample_rate_hz:
+            raise InputError(
+                f"{manifest}: {cut.id}",
+                expected=f"a sample rate of {spec.sample_rate_hz} Hz",
+                found=f"{cut.sampling_rate} Hz",
+            )
+        if cut.duration < spec.min_seconds:
+            raise InputError(
+                f"{manifest}: {cut.id}", expected=f"at least {spec.min_seconds:g} s", found=f"{cut.duration:.4g} s"
+            )
+    return cuts
 
 
 def folder_fingerprint(folder: Path) -> str:

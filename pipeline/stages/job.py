@@ -21,6 +21,7 @@ class JobContext:
     needs: Mapping[str, Path]  # finished folders of the jobs this one reads
     work: Path  # scratch that survives a kill: checkpoints, finished parts
     progress: Progress
+    leads: bool = True  # whether this process evaluates and writes; the others only train with it
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,4 @@ class Job:
     needs: tuple[str, ...]
     run: Callable[[JobContext], None]
     sources: Mapping[str, str]  # hashes of what it reads from outside the run's folder
+    trains: bool = False  # every process takes part; else the first does it alone

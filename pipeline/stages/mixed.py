@@ -31,9 +31,8 @@ from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.job import Job, JobContext
 from pipeline.stages.pressing import crops_and_classifier, finetune, finish, recalibrate
 from pipeline.stages.pretrain import JOB as PRETRAIN
-from pipeline.stages.training_data import training_crops
+from pipeline.stages.training_data import clean_crops, training_inputs
 from pipeline.training.loop import History
-from pipeline.training.settings import TrainingSettings
 
 SENSITIVITY_JOB = "sensitivity"
 SENSITIVITY_FILE = "sensitivity.json"
@@ -120,9 +119,10 @@ def jobs(recipe: Recipe) -> list[Job]:
             f"mixed/{label}",
             "mixed",
             _Settings(mixed=alone, seed=recipe.seed),
-            (CORPUS, PRETRAIN, plan_job(label)),
+            (*training_inputs(recipe), PRETRAIN, plan_job(label)),
             lambda context, label=label: _run(context, label),  # type: ignore[misc]
             {},
+            trains=recipe.mixed.finetune.steps > 0,
         )
         for label in labels
     ]
@@ -142,7 +142,7 @@ def planned_widths(context: JobContext, label: str, pretrained: PretrainedModel)
 def _measure(context: JobContext) -> None:
     settings = context.recipe.mixed.sensitivity
     pretrained = read_pretrained(context.needs[PRETRAIN])
-    data, _ = training_crops(context, TrainingSettings(steps=1, crop_frames=settings.crop_frames))
+    data = clean_crops(context, settings.crop_frames)
     crops: list[torch.Tensor] = [data[index][0] for index in range(settings.crops)]
     with context.progress.task("sensitivity", settings.crops * settings.probes) as task:
         traces = mean_hessian_traces(

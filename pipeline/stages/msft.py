@@ -20,11 +20,11 @@ from pipeline.models.network import lower
 from pipeline.models.store import read_pretrained
 from pipeline.quantize.apply import attach_palettes
 from pipeline.recipe import MsftSettings, Order, Recipe
-from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.job import Job, JobContext
 from pipeline.stages.mixed import SENSITIVITY_JOB, Sensitivity, plan_job, plan_labels, planned_widths, read_sensitivity
 from pipeline.stages.pressing import crops_and_classifier, finetune, finish
 from pipeline.stages.pretrain import JOB as PRETRAIN
+from pipeline.stages.training_data import training_inputs
 from pipeline.training.aam import AamSoftmax
 from pipeline.training.loop import History
 
@@ -51,9 +51,10 @@ def jobs(recipe: Recipe) -> list[Job]:
             f"msft/{label}",
             "msft",
             _Settings(msft=settings, seed=recipe.seed),
-            (CORPUS, PRETRAIN, SENSITIVITY_JOB, plan_job(label)),
+            (*training_inputs(recipe), PRETRAIN, SENSITIVITY_JOB, plan_job(label)),
             lambda context, label=label: _run(context, label, settings),  # type: ignore[misc]
             {},
+            trains=True,
         )
         for label in plan_labels(recipe)
     ]
@@ -110,7 +111,8 @@ def _run(context: JobContext, label: str, settings: MsftSettings) -> None:
                 label=f"msft {label}, group {number}/{len(groups)}",
                 work=turn.folder,
             )
-            turn.save(histories[str(number)])
+            if context.leads:
+                turn.save(histories[str(number)])
     finish(context, network, pretrained, f"msft-{label}", histories)
 
 

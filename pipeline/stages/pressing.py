@@ -105,7 +105,11 @@ def finish(
     label: str,
     history: History | Mapping[str, History],
 ) -> None:
-    """Press the network, write the artifact, and evaluate what was written on the held-out trials."""
+    """Press the network, write the artifact, and evaluate what was written on the held-out trials: once, in the process
+    that leads.
+    """
+    if not context.leads:
+        return
     artifact = press(
         network,
         name=f"{pretrained.header.spec.name}-{label}",

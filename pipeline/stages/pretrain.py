@@ -31,7 +31,7 @@ from pipeline.recipe import Recipe
 from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.heldout import evaluate_heldout
 from pipeline.stages.job import Job, JobContext
-from pipeline.stages.training_data import training_crops
+from pipeline.stages.training_data import training_crops, training_inputs
 from pipeline.stamp import tool_versions
 from pipeline.training.aam import AamSoftmax
 from pipeline.training.loop import train
@@ -64,7 +64,7 @@ def jobs(recipe: Recipe, pretrained: Path | None = None) -> list[Job]:
         sources = {"pretrained": _fingerprint(pretrained)}
         return [Job(JOB, "pretrain", taken, (CORPUS,), lambda context: _take(context, pretrained), sources)]
     settings = _Settings(frontend=recipe.frontend, model=recipe.model, pretrain=recipe.pretrain, seed=recipe.seed)
-    return [Job(JOB, "pretrain", settings, (CORPUS,), _train, {})]
+    return [Job(JOB, "pretrain", settings, training_inputs(recipe), _train, {}, trains=True)]
 
 
 def _take(context: JobContext, pretrained: Path) -> None:
@@ -88,6 +88,8 @@ def _train(context: JobContext) -> None:
         label="pretrain",
         progress=context.progress,
     )
+    if not context.leads:
+        return
     header = ModelHeader(
         spec=recipe.model, speakers=tuple(speakers), created_by=f"voxpress {tool_versions()['voxpress']}"
     )

@@ -10,9 +10,10 @@ from pipeline.errors import InputError
 from pipeline.files import folder_written_whole
 from pipeline.progress import Progress
 from pipeline.recipe import STAGES, Recipe
-from pipeline.stages import binary, bundle, corpus, device_test, export, mixed, msft, pretrain, uniform
+from pipeline.stages import augmentation, binary, bundle, corpus, device_test, export, mixed, msft, pretrain, uniform
 from pipeline.stages.job import Job, JobContext
 from pipeline.stamp import Stamp, current_stamp, make_stamp, write_stamp
+from pipeline.training.processes import is_first_process, say_to_all
 
 WORK_FOLDER = ".work"
 
@@ -21,6 +22,7 @@ def plan(recipe: Recipe, corpus_folder: Path | None, pretrained: Path | None = N
     """The jobs of a recipe in the order they are done."""
     return [
         *corpus.jobs(recipe, corpus_folder),
+        *augmentation.jobs(recipe),
         *pretrain.jobs(recipe, pretrained),
         *uniform.jobs(recipe),
         *mixed.jobs(recipe),
@@ -56,7 +58,14 @@ def run_recipe(
 
 
 def run_jobs(jobs: Sequence[Job], recipe: Recipe, out: Path, progress: Progress) -> None:
-    """Do those of the jobs that are not done, in their order; each comes after the jobs that it needs."""
+    """Do those of the jobs that are not done, in their order; each comes after the jobs that it needs.
+
+    Under torchrun every process calls this: the first one does all jobs, the others take part in those that train.
+    """
+    if not is_first_process():
+        for job in jobs:
+            _take_part(job, recipe, out)
+        return
     done: dict[str, Stamp] = {}
     for job in jobs:
         done[job.name] = _do(job, recipe, out, done, progress)
@@ -66,14 +75,27 @@ def _do(job: Job, recipe: Recipe, out: Path, done: dict[str, Stamp], progress: P
     folder = out / job.name
     inputs = {name: done[name].outputs_sha256 for name in job.needs} | dict(job.sources)
     stamp = current_stamp(job.stage, job.settings, inputs, folder)
+    if job.trains:
+        say_to_all(stamp is None)
     if stamp is not None:
         progress.say(f"[{job.name}] unchanged")
         return stamp
     progress.say(f"[{job.name}]")
     work = out / WORK_FOLDER / job.name
     with folder_written_whole(folder) as partial:
-        job.run(JobContext(recipe, partial, {name: out / name for name in job.needs}, work, progress))
+        job.run(JobContext(recipe, partial, _needs(job, out), work, progress))
         stamp = make_stamp(job.stage, job.settings, inputs, partial)
         write_stamp(partial, stamp)
     shutil.rmtree(work, ignore_errors=True)
     return stamp
+
+
+def _take_part(job: Job, recipe: Recipe, out: Path) -> None:
+    """Train with the first process if it says that the job is not done yet."""
+    if job.trains and say_to_all(False):
+        work = out / WORK_FOLDER / job.name
+        job.run(JobContext(recipe, out / job.name, _needs(job, out), work, Progress.silent(), leads=False))
+
+
+def _needs(job: Job, out: Path) -> dict[str, Path]:
+    return {name: out / name for name in job.needs}

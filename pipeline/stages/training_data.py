@@ -1,23 +1,44 @@
-"""The training utterances of a run as crops, and the order of their speakers."""
+"""The training utterances of a run as crops, plain or augmented, and the order of their classes."""
 
 from __future__ import annotations
 
 from pipeline.corpus.read import read_cuts, speakers_of
 from pipeline.features.store import FeatureSource
+from pipeline.recipe import Recipe
+from pipeline.stages.augmentation import JOB as AUGMENTATION
+from pipeline.stages.augmentation import read_augmentation
 from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.corpus import TRAIN_FILE
 from pipeline.stages.job import JobContext
+from pipeline.training.augment import Augmentation
 from pipeline.training.crops import CropDataset
 from pipeline.training.settings import TrainingSettings
 
 
+def training_inputs(recipe: Recipe) -> tuple[str, ...]:
+    """The jobs whose folders `training_crops` reads."""
+    return (CORPUS,) if recipe.augmentation is None else (CORPUS, AUGMENTATION)
+
+
 def training_crops(context: JobContext, settings: TrainingSettings) -> tuple[CropDataset, list[str]]:
-    """Crops for a training run and the speakers, sorted, whose positions are the labels."""
+    """Crops for a training run, augmented if the recipe says so, and the classes whose positions are the labels."""
+    augmentation = None
+    if AUGMENTATION in context.needs:
+        augmentation = read_augmentation(context.needs[AUGMENTATION], context.recipe.frontend)
+    return _crops(context, settings.crop_frames, augmentation)
+
+
+def clean_crops(context: JobContext, frames: int) -> CropDataset:
+    """Crops of the training utterances as they are."""
+    return _crops(context, frames, None)[0]
+
+
+def _crops(context: JobContext, frames: int, augmentation: Augmentation | None) -> tuple[CropDataset, list[str]]:
     recipe = context.recipe
     cuts = read_cuts(context.needs[CORPUS] / TRAIN_FILE)
     source = FeatureSource(cuts, recipe.frontend, cache=recipe.corpus.cache)
     if recipe.corpus.cache == "memory":
         with context.progress.task("features", len(cuts)) as task:
             source.preload(lambda done, total: task.advance())
-    labels = speakers_of(cuts)
-    return CropDataset(source, labels, settings.crop_frames, recipe.seed), sorted(set(labels.values()))
+    data = CropDataset(source, speakers_of(cuts), frames, recipe.seed, augmentation)
+    return data, data.classes

@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from pipeline.models.store import read_pretrained
 from pipeline.quantize.apply import attach_palettes
 from pipeline.recipe import Recipe, UniformSettings
-from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.job import Job, JobContext
 from pipeline.stages.pressing import crops_and_classifier, finetune, finish, recalibrate, widths_of_all
 from pipeline.stages.pretrain import JOB as PRETRAIN
+from pipeline.stages.training_data import training_inputs
 from pipeline.training.loop import History
 
 
@@ -36,9 +36,10 @@ def jobs(recipe: Recipe) -> list[Job]:
             f"uniform/{bits}bit",
             "uniform",
             _Settings(bits=bits, uniform=alone, seed=recipe.seed),
-            (CORPUS, PRETRAIN),
+            (*training_inputs(recipe), PRETRAIN),
             lambda context, bits=bits: _run(context, bits),  # type: ignore[misc]
             {},
+            trains=recipe.uniform.finetune.steps > 0,
         )
         for bits in recipe.uniform.bits
     ]

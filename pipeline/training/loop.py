@@ -1,7 +1,8 @@
 """The one training loop, for pre-training and for every kind of fine-tuning, on Lightning Fabric.
 
 A killed run goes on from its last checkpoint and gives what an uninterrupted run gives: crops depend on the step alone
-(see crops.py), and the checkpoint holds network, head, optimizer and palettes.
+(see crops.py), and the checkpoint holds network, head, optimizer and palettes. Several processes (torchrun) give what
+one process with the same global batch gives, up to the order of floating-point sums.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from torch.utils.data import DataLoader
 from pipeline.errors import InputError, VoxPressError
 from pipeline.progress import Progress
 from pipeline.training.aam import AamSoftmax
+from pipeline.training.batch_norm import statistics_of_all_processes
 from pipeline.training.crops import CropDataset, StepSampler
+from pipeline.training.processes import make_fabric
 from pipeline.training.settings import TrainingSettings
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -45,23 +48,6 @@ class Trainee(nn.Module):
         return loss, accuracy, embeddings
 
 
-def make_fabric(precision: str) -> Fabric:
-    """Fabric for this process: as many devices and nodes as torchrun says, else one."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
-    if precision == "auto":
-        precision = "bf16-mixed" if _bfloat16_is_fast() else "32-true"
-    fabric = Fabric(accelerator="auto", devices=local, num_nodes=nodes, precision=precision)
-    fabric.launch()
-    return fabric
-
-
-def _bfloat16_is_fast() -> bool:
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.cpu._is_avx512_bf16_supported()
-
-
 def train(
     network: nn.Module,
     head: AamSoftmax,
@@ -77,8 +63,10 @@ def train(
 ) -> History:
     """Train `network` and `head` in place for `settings.steps` steps and return loss, accuracy and rate over time.
 
-    `work` holds the checkpoint while the run lasts. `every_step(step)` is called after each update (palettes follow
-    the weights there). `teacher`, if given, is the fp32 network whose embeddings the student is pulled towards.
+    Under torchrun every process calls this with the same arguments and ends with the same tensors; `settings.batch` is
+    divided among them. `work` holds the checkpoint while the run lasts and must be one folder for all processes.
+    `every_step(step)` is called after each update (palettes follow the weights there). `teacher`, if given, is the
+    fp32 network whose embeddings the student is pulled towards.
 
     Raises VoxPressError if the loss ceases to be finite.
     """
@@ -101,7 +89,10 @@ def train(
     loader = DataLoader(data, batch_sampler=sampler, num_workers=settings.workers)
     trainee.train()
     saved = time.monotonic()
-    with progress.task(label, settings.steps, done=first_step) as task:
+    with (
+        statistics_of_all_processes(network, fabric.world_size),
+        progress.task(label, settings.steps, done=first_step) as task,
+    ):
         for step, (features, labels) in enumerate(loader, start=first_step):
             features, labels = features.to(fabric.device), labels.to(fabric.device)
             for group in optimizer.param_groups:
@@ -123,8 +114,9 @@ def train(
                     raise VoxPressError(f"{label}: the loss is {float(mean[0])} at step {step}; lower lr in the recipe")
                 history.append(point)
                 task.note(f"loss {point['loss']:.3f} acc {point['accuracy']:.2f}")
-            if time.monotonic() - saved > settings.checkpoint_seconds:
-                _save(work / CHECKPOINT_FILE, fingerprint, step + 1, history, trainee, optimizer, fabric)
+            # The first process alone looks at its clock and writes; the others wait for it at the next step.
+            if fabric.is_global_zero and time.monotonic() - saved > settings.checkpoint_seconds:
+                _save(work / CHECKPOINT_FILE, fingerprint, step + 1, history, trainee, optimizer)
                 saved = time.monotonic()
             task.advance()
     trainee.eval().cpu()
@@ -146,46 +138,47 @@ def _optimizer(trainee: Trainee, settings: TrainingSettings) -> torch.optim.Opti
 def _fingerprint(settings: TrainingSettings, seed: int, data: CropDataset, trainee: Trainee) -> str:
     """What a checkpoint must agree on to be continued: settings, seed, utterances, names and shapes of the tensors."""
     shapes = {name: list(value.shape) for name, value in trainee.state_dict().items()}
-    return hashlib.sha256(repr((settings.model_dump_json(), seed, data.ids, shapes)).encode()).hexdigest()
+    return hashlib.sha256(repr((settings.model_dump_json(), seed, data.ids, data.classes, shapes)).encode()).hexdigest()
 
 
-def _save(
-    path: Path,
-    fingerprint: str,
-    step: int,
-    history: History,
-    trainee: Trainee,
-    optimizer: Any,
-    fabric: Fabric,
-) -> None:
-    if fabric.is_global_zero:
-        state = {
-            "fingerprint": fingerprint,
-            "step": step,
-            "history": history,
-            "trainee": trainee.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
-        beside = path.with_suffix(".tmp")
-        try:
-            torch.save(state, beside)
-            os.replace(beside, path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            beside.unlink(missing_ok=True)
-            raise VoxPressError(f"{path}: the checkpoint could not be written: {error}") from error
-    fabric.barrier()
+def _save(path: Path, fingerprint: str, step: int, history: History, trainee: Trainee, optimizer: Any) -> None:
+    state = {
+        "fingerprint": fingerprint,
+        "step": step,
+        "history": history,
+        "trainee": trainee.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    beside = path.with_suffix(".tmp")
+    try:
+        torch.save(state, beside)
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        beside.unlink(missing_ok=True)
+        raise VoxPressError(f"{path}: the checkpoint could not be written: {error}") from error
 
 
 def _resume(path: Path, fingerprint: str, trainee: Trainee, optimizer: Any, fabric: Fabric) -> tuple[int, History]:
-    """First step to do and the history so far; a checkpoint of another run is put aside."""
+    """First step to do and the history so far; a checkpoint of another run is put aside.
+
+    Raises InputError if the processes do not find the same checkpoint.
+    """
+    state = _read_checkpoint(path, fabric)
+    found = (0, []) if state is None or state["fingerprint"] != fingerprint else (state["step"], state["history"])
+    wanted = fabric.broadcast(found[0])
+    if fabric.all_reduce(torch.tensor(float(found[0] != wanted), device=fabric.device), reduce_op="sum") > 0:
+        raise InputError(path, expected=f"one folder for all processes (step {wanted})", found=f"step {found[0]}")
+    if state is not None and wanted:
+        trainee.load_state_dict(state["trainee"])
+        optimizer.load_state_dict(state["optimizer"])
+    return int(found[0]), list(found[1])
+
+
+def _read_checkpoint(path: Path, fabric: Fabric) -> dict[str, Any] | None:
     if not path.is_file():
-        return 0, []
+        return None
     try:
-        state = torch.load(path, map_location=fabric.device, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location=fabric.device, weights_only=True)
     except Exception as error:  # torch's reader has no common error; whatever it is, the file is of no use
         raise InputError(path, expected="a training checkpoint (delete it to start over)", found=str(error)) from error
-    if state["fingerprint"] != fingerprint:
-        return 0, []
-    trainee.load_state_dict(state["trainee"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), list(state["history"])
+    return state

@@ -51,3 +51,37 @@ class TrainingSettings(BaseModel):
         if step >= full:
             return self.margin
         return 0.0 if step <= start else self.margin * (step - start) / (full - start)
+
+
+_Decibels = Annotated[float, Field(ge=-30, le=60, allow_inf_nan=False)]
+
+
+class AugmentationSettings(BaseModel):
+    """How training crops are altered: the speed, then with `probability` one of noise, music, babble and reverb.
+
+    A crop at another speed counts as another speaker's, so that each speed adds as many classes as there are speakers.
+    Sounds come from a folder like MUSAN's (`noise/`, `music/`, `speech/`), rooms from a folder of impulse responses.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    speeds: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = ()  # beside 1, all equally often
+    musan: str | None = None
+    rirs: str | None = None
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.6
+    noise_snr_db: tuple[_Decibels, _Decibels] = (0.0, 15.0)  # drawn evenly between the two
+    music_snr_db: tuple[_Decibels, _Decibels] = (5.0, 15.0)
+    babble_snr_db: tuple[_Decibels, _Decibels] = (13.0, 20.0)
+    babble_voices: tuple[Annotated[int, Field(ge=1, le=50)], Annotated[int, Field(ge=1, le=50)]] = (3, 7)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> AugmentationSettings:
+        if not (self.speeds or self.musan or self.rirs):
+            raise ValueError("none of speeds, musan and rirs is given; leave the section out for no augmentation")
+        if 1.0 in self.speeds or len(set(self.speeds)) != len(self.speeds):
+            raise ValueError("speeds are different from each other and from 1, which is always among them")
+        for name in ("noise_snr_db", "music_snr_db", "babble_snr_db", "babble_voices"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} goes from {low} down to {high}")
+        return self

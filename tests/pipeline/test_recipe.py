@@ -9,7 +9,7 @@ GOOD = 'name = "x"\n[pretrain]\nsteps = 5\n'
 
 
 def test_builtin_recipes_are_recipes() -> None:
-    assert {"demo", "librispeech-mini", "resnet34"} <= set(builtin_recipes())
+    assert {"demo", "librispeech-mini", "resnet34", "voxceleb"} <= set(builtin_recipes())
     for name in builtin_recipes():
         assert load_recipe(name).name == name
 
@@ -26,6 +26,8 @@ def test_builtin_recipes_are_recipes() -> None:
         (GOOD + "[mixed]\naverage_bits = [0.5]\n", "mixed.average_bits.0: Input should be greater than or equal to 1"),
         (GOOD + "[msft]\ngruops = 3\n", r"\(msft.groups\?\), found unknown key msft.gruops"),
         (GOOD + "[model]\nbase_channels = 'many'\n", "model.base_channels"),
+        (GOOD + "[augmentation]\nspeeds = [0.9]\n", r'it needs corpus.cache = "none"'),
+        (GOOD + "[augmentation]\nmusan = 'm'\nsnr = 3\n", "unknown key augmentation.snr"),
         ('name = "x"\n', "pretrain: Field required"),
         ("name = ", "expected TOML"),
         ("", "name: Field required"),

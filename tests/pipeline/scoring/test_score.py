@@ -8,6 +8,7 @@ from pipeline.errors import InputError
 from pipeline.scoring.metrics import DetectionCost, Resampling, eer, min_dcf
 from pipeline.scoring.score import (
     Evaluation,
+    as_norm_scores,
     cosine_scores,
     evaluate_embeddings,
     trial_labels,
@@ -96,3 +97,60 @@ def test_labels_that_contradict_the_speakers() -> None:
         trial_speakers([Trial(True, "a", "b")], {"a": "s1", "b": "s2"})
     with pytest.raises(InputError, match="b: expected an utterance whose speaker is known"):
         trial_speakers([Trial(True, "a", "b")], {"a": "s1"})
+
+
+def _cohort(count: int = 40, seed: int = 5) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {f"c{k}": rng.normal(size=8).astype(np.float32) for k in range(count)}
+
+
+@pytest.mark.parametrize("top", [2, 7, 40])
+def test_as_norm_is_its_formula(top: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.scoring.score._COHORT_BLOCK", 3 * 40)  # several blocks, the last one ragged
+    embeddings, trials, _ = _system()
+    cohort = _cohort()
+
+    def cosine(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.dot(a.astype(float), b) / np.linalg.norm(a.astype(float)) / np.linalg.norm(b.astype(float)))
+
+    def moments(name: str) -> tuple[float, float]:
+        nearest = sorted((cosine(embeddings[name], other) for other in cohort.values()), reverse=True)[:top]
+        mean = sum(nearest) / top
+        return mean, (sum((value - mean) ** 2 for value in nearest) / top) ** 0.5
+
+    found = as_norm_scores(embeddings, trials, cohort, top=top)
+    for trial, score in zip(trials, found, strict=True):
+        raw = cosine(embeddings[trial.enrolment], embeddings[trial.test])
+        (mean_e, std_e), (mean_t, std_t) = moments(trial.enrolment), moments(trial.test)
+        assert score == pytest.approx(((raw - mean_e) / std_e + (raw - mean_t) / std_t) / 2, rel=1e-6)
+
+
+def test_as_norm_mends_levels_that_differ_between_speakers() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=32)
+    embeddings, speakers = {}, {}
+    for s in range(20):
+        # Half of the speakers share a direction, so that strangers among them score high.
+        mean = rng.normal(size=32) + (1.5 * common if s % 2 else 0)
+        for u in range(5):
+            embeddings[f"s{s}/{u}"] = mean + 0.8 * rng.normal(size=32)
+            speakers[f"s{s}/{u}"] = f"s{s}"
+    cohort = {f"c{k}": rng.normal(size=32) + (1.5 * common if k % 2 else 0) for k in range(200)}
+    names = list(embeddings)
+    trials = [Trial(speakers[a] == speakers[b], a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
+    raw = evaluate_embeddings(embeddings, trials, resampling=Resampling(draws=10))
+    normalised = evaluate_embeddings(embeddings, trials, cohort=cohort, cohort_top=50, resampling=Resampling(draws=10))
+    assert raw.eer > 0.02
+    assert normalised.eer < 0.7 * raw.eer
+
+
+def test_cohorts_that_do_not_fit() -> None:
+    embeddings, trials, _ = _system()
+    with pytest.raises(InputError, match="cohort: expected at least 300 embeddings, found 40"):
+        as_norm_scores(embeddings, trials, _cohort())
+    with pytest.raises(InputError, match="cohort: expected embeddings of 8 values, found 5"):
+        as_norm_scores(embeddings, trials, {k: v[:5] for k, v in _cohort().items()}, top=3)
+    with pytest.raises(InputError, match="expected different cosines with the cohort, found all the same"):
+        as_norm_scores(embeddings, trials, {f"c{k}": np.ones(8) for k in range(5)}, top=3)
+    with pytest.raises(InputError, match="c7: expected a finite embedding"):
+        as_norm_scores(embeddings, trials, _cohort() | {"c7": np.zeros(8)}, top=3)

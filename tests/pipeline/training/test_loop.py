@@ -2,14 +2,12 @@ import itertools
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
 from torch import nn
 
 from pipeline.errors import InputError, VoxPressError
-from pipeline.features.spec import FrontEndSpec
 from pipeline.models.registry import build_model
 from pipeline.models.spec import ModelSpec
 from pipeline.progress import Progress
@@ -18,29 +16,11 @@ from pipeline.training.aam import AamSoftmax
 from pipeline.training.crops import CropDataset, StepSampler
 from pipeline.training.loop import CHECKPOINT_FILE, train
 from pipeline.training.settings import TrainingSettings
+from tests.pipeline.training.noise import SPEAKERS, Noise
 
 SETTINGS = TrainingSettings(steps=6, batch=4, crop_frames=32, lr=0.05, precision="32-true")
 ALWAYS_SAVE = {"checkpoint_seconds": 1e-6}
 QUIET = Progress(Console(file=open(os.devnull, "w"), force_terminal=False))  # noqa: SIM115 - lives as long as the tests
-
-
-class Noise:
-    """Stands in for a FeatureSource: six utterances of three speakers, each speaker with a mean of its own."""
-
-    spec = FrontEndSpec()
-    ids = tuple(f"{speaker}/{take}" for speaker in "abc" for take in "01")
-
-    def frames(self, utterance: str) -> int:
-        return 20 if utterance == "a/0" else 60
-
-    def crop(self, utterance: str, offset: int, frames: int) -> np.ndarray:
-        rng = np.random.default_rng(self.ids.index(utterance))
-        speaker = np.random.default_rng(ord(utterance[0])).normal(0, 2, (1, 80))
-        whole = rng.normal(size=(60, 80)) + speaker * np.linspace(-1, 1, 60)[:, None]
-        return whole[offset : offset + frames].astype(np.float32)
-
-
-SPEAKERS = {utterance: utterance[0] for utterance in Noise.ids}
 
 
 def _data() -> CropDataset:

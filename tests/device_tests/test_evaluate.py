@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from device_tests.evaluate import evaluate, make_cohort
+from pipeline.artifact.decode import decode
+from pipeline.artifact.embed import embed
+from pipeline.artifact.store import write_artifact
+from pipeline.corpus.read import read_corpus, write_cuts
+from pipeline.corpus.synthetic import make_synthetic_corpus
+from pipeline.corpus.trials import all_pairs_trials, write_trials
+from pipeline.errors import InputError
+from pipeline.features.store import extract_features
+from pipeline.progress import Progress
+from pipeline.scoring.score import as_norm_scores, evaluate_scores
+from tests.factories import tiny_artifact
+
+QUIET = Progress(Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, voices to try it on, and voices of others for its cohort."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    size = {"sessions": 1, "utterances_per_session": 2, "seconds": (0.5, 0.6)}
+    make_synthetic_corpus(folder / "voices", speakers=4, seed=1, **size)
+    make_synthetic_corpus(folder / "others", speakers=6, seed=2, **size)
+    write_trials(all_pairs_trials(read_corpus(folder / "voices")), folder / "trials.txt")
+    (folder / "model").mkdir()
+    write_artifact(folder / "model", tiny_artifact())
+    return folder
+
+
+def _cohort(place: Path, corpus: Path, out: Path, utterances: int = 2) -> int:
+    return make_cohort(place / "model", corpus=corpus, out=out, utterances_per_speaker=utterances, progress=QUIET)
+
+
+def test_a_cohort_is_one_mean_direction_for_each_speaker(place: Path, tmp_path: Path) -> None:
+    assert _cohort(place, place / "others", tmp_path / "c.safetensors") == 6
+    cohort = load_file(tmp_path / "c.safetensors")
+    cuts = read_corpus(place / "others")
+    artifact = tiny_artifact()
+    embeddings = embed(decode(artifact), extract_features(cuts, artifact.header.frontend), QUIET, "e")
+    for speaker in ("s000", "s005"):
+        own = [value / np.linalg.norm(value) for name, value in embeddings.items() if name.startswith(speaker)]
+        assert len(own) == 2
+        np.testing.assert_allclose(cohort[speaker], np.mean(own, axis=0), atol=1e-5)
+    write_cuts(cuts, tmp_path / "others.jsonl.gz")
+    _cohort(place, tmp_path / "others.jsonl.gz", tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()
+    _cohort(place, place / "others", tmp_path / "one.safetensors", utterances=1)
+    assert np.linalg.norm(load_file(tmp_path / "one.safetensors")["s000"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_evaluate_with_a_cohort_normalises_scores(place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "c.safetensors"
+    _cohort(place, place / "others", file)
+    arguments = {"audio": place / "voices", "trials_file": place / "trials.txt", "progress": QUIET}
+    (raw,) = evaluate(place / "model", **arguments)
+    (found,) = evaluate(place / "model", **arguments, cohort_file=file, cohort_top=4)
+    cuts = read_corpus(place / "voices")
+    artifact = tiny_artifact()
+    embeddings = embed(decode(artifact), extract_features(cuts, artifact.header.frontend), QUIET, "e")
+    trials = all_pairs_trials(cuts)
+    wanted = evaluate_scores(as_norm_scores(embeddings, trials, load_file(file), top=4), trials)
+    assert found.evaluation.threshold == pytest.approx(wanted.threshold, rel=1e-4)
+    assert found.evaluation.eer == pytest.approx(wanted.eer)
+    assert found.evaluation.threshold != pytest.approx(raw.evaluation.threshold, rel=1e-2)
+
+
+def test_cohort_files_that_are_none(place: Path, tmp_path: Path) -> None:
+    arguments = {"audio": place / "voices", "trials_file": place / "trials.txt", "progress": QUIET}
+    with pytest.raises(InputError, match=r"c.safetensors: expected a cohort \(.safetensors\), found no such file"):
+        evaluate(place / "model", **arguments, cohort_file=tmp_path / "c.safetensors")
+    (tmp_path / "c.safetensors").write_bytes(b"nothing at all")
+    with pytest.raises(InputError, match=r"c.safetensors: expected a cohort"):
+        evaluate(place / "model", **arguments, cohort_file=tmp_path / "c.safetensors")
+    _cohort(place, place / "others", tmp_path / "c.safetensors")
+    with pytest.raises(InputError, match="cohort: expected at least 300 embeddings, found 6"):
+        evaluate(place / "model", **arguments, cohort_file=tmp_path / "c.safetensors")
