@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 BATCH = 16
 
@@ -16,7 +17,7 @@ def recalibrate_norms(network: nn.Module, crops: Sequence[Tensor]) -> None:
     Rounded weights shift and scale each layer's output; the stored statistics are those of the fp32 network. crops:
     features [frames, mel] of one length. Statistics are averaged over batches of 16 crops. Weights stay as they are.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     training = network.training
     for norm in norms:

@@ -18,7 +18,7 @@ from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.heldout import evaluate_heldout
 from pipeline.stages.job import JobContext
 from pipeline.stages.pretrain import JOB as PRETRAIN
-from pipeline.stages.training_data import training_crops
+from pipeline.stages.training_data import clean_crops, training_crops
 from pipeline.stamp import tool_versions
 from pipeline.training.aam import AamSoftmax
 from pipeline.training.crops import CropDataset
@@ -26,6 +26,7 @@ from pipeline.training.loop import History, train
 from pipeline.training.settings import TrainingSettings
 
 RECALIBRATION_CROPS = 64
+RECALIBRATION_FRAMES = 200
 
 
 def widths_of_all(network: nn.Module, bits: int, keep_fp32: tuple[str, ...] = ()) -> dict[str, int]:
@@ -94,7 +95,7 @@ def finetune(
 
 def recalibrate(context: JobContext, network: nn.Module) -> None:
     """What a network gets that is not fine-tuned: batch-norm statistics of its own, from training crops."""
-    data, _ = training_crops(context, TrainingSettings(steps=1))
+    data = clean_crops(context, RECALIBRATION_FRAMES)
     recalibrate_norms(network, [data[index][0] for index in range(RECALIBRATION_CROPS)])
 
 

@@ -14,7 +14,14 @@ from pipeline.training.batch_norm import statistics_of_all_processes
 def _network() -> nn.Module:
     torch.manual_seed(1)
     layers = [nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3, bias=False)]
-    return nn.Sequential(*layers, nn.BatchNorm2d(4)).double().train()
+    layers += [
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(80, 5, bias=False),
+        nn.BatchNorm1d(5, affine=False),
+    ]
+    return nn.Sequential(*layers).double().train()
 
 
 def _error(found: Tensor, wanted: Tensor) -> float:
@@ -25,7 +32,7 @@ def main(rank: int, meeting: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     torch.manual_seed(0)
     x = (2 * torch.randn(6, 1, 8, 9, dtype=torch.float64) + 3).requires_grad_()
-    up = torch.randn(6, 4, 4, 5, dtype=torch.float64)
+    up = torch.randn(6, 5, dtype=torch.float64)
     whole = _network()
     y = whole(x)
     (y * up).sum().backward()

@@ -65,15 +65,15 @@ def test_halves_are_normalised_as_the_whole_batch(tmp_path: Path) -> None:
 
 
 def test_a_batch_norm_of_another_kind_is_refused() -> None:
-    network = nn.Sequential(nn.BatchNorm1d(3))
-    with pytest.raises(VoxPressError, match="BatchNorm1d cannot be trained"), statistics_of_all_processes(network, 2):
+    network = nn.Sequential(nn.BatchNorm3d(3))
+    with pytest.raises(VoxPressError, match="BatchNorm3d cannot be trained"), statistics_of_all_processes(network, 2):
         pass
     with statistics_of_all_processes(network, 1):
         pass
 
 
 def test_batch_norms_are_plain_again_afterwards() -> None:
-    network = nn.Sequential(nn.BatchNorm2d(3))
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm1d(3))
     with statistics_of_all_processes(network, 2):
         assert type(network[0]) is not nn.BatchNorm2d
-    assert type(network[0]) is nn.BatchNorm2d
+    assert [type(norm) for norm in network] == [nn.BatchNorm2d, nn.BatchNorm1d]
