@@ -10,10 +10,9 @@ from pipeline.models.store import read_pretrained
 from pipeline.quantize.apply import Rule, attach_palettes
 from pipeline.recipe import BinarySettings, Recipe
 from pipeline.stages.job import Job, JobContext
-from pipeline.stages.pressing import crops_and_classifier, finetune, finish, recalibrate, widths_of_all
+from pipeline.stages.pressing import press_at_once, widths_of_all
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.stages.training_data import training_inputs
-from pipeline.training.loop import History
 
 _RULES: dict[str, Rule] = {"adaptive": "kmeans", "static": "static", "sign": "sign"}
 
@@ -50,20 +49,11 @@ def _run(context: JobContext, quantizer: str) -> None:
     settings, pretrained = context.recipe.binary, read_pretrained(context.needs[PRETRAIN])
     network = copy.deepcopy(pretrained.network)
     attach_palettes(network, widths_of_all(network, 1, settings.keep_fp32), _RULES[quantizer])
-    history: History = []
-    if settings.finetune.steps:
-        data, head = crops_and_classifier(context, pretrained, settings.finetune)
-        history = finetune(
-            context,
-            network,
-            pretrained,
-            settings.finetune,
-            data=data,
-            head=head,
-            palette_every=settings.palette_every,
-            label=f"fine-tune {quantizer}",
-            work=context.work,
-        )
-    else:
-        recalibrate(context, network)
-    finish(context, network, pretrained, f"1bit-{quantizer}", history)
+    press_at_once(
+        context,
+        network,
+        pretrained,
+        settings.finetune,
+        palette_every=settings.palette_every,
+        label=f"1bit-{quantizer}",
+    )

@@ -29,10 +29,9 @@ from pipeline.quantize.apply import attach_palettes
 from pipeline.recipe import MixedSettings, Recipe, SensitivitySettings
 from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.job import Job, JobContext
-from pipeline.stages.pressing import crops_and_classifier, finetune, finish, recalibrate
+from pipeline.stages.pressing import press_at_once
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.stages.training_data import clean_crops, training_inputs
-from pipeline.training.loop import History
 
 SENSITIVITY_JOB = "sensitivity"
 SENSITIVITY_FILE = "sensitivity.json"
@@ -172,20 +171,11 @@ def _run(context: JobContext, label: str) -> None:
     settings, pretrained = context.recipe.mixed, read_pretrained(context.needs[PRETRAIN])
     network = copy.deepcopy(pretrained.network)
     attach_palettes(network, planned_widths(context, label, pretrained))
-    history: History = []
-    if settings.finetune.steps:
-        data, head = crops_and_classifier(context, pretrained, settings.finetune)
-        history = finetune(
-            context,
-            network,
-            pretrained,
-            settings.finetune,
-            data=data,
-            head=head,
-            palette_every=settings.palette_every,
-            label=f"fine-tune mixed {label}",
-            work=context.work,
-        )
-    else:
-        recalibrate(context, network)
-    finish(context, network, pretrained, f"mixed-{label}", history)
+    press_at_once(
+        context,
+        network,
+        pretrained,
+        settings.finetune,
+        palette_every=settings.palette_every,
+        label=f"mixed-{label}",
+    )

@@ -93,10 +93,37 @@ def finetune(
     )
 
 
-def recalibrate(context: JobContext, network: nn.Module) -> None:
-    """What a network gets that is not fine-tuned: batch-norm statistics of its own, from training crops."""
-    data = clean_crops(context, RECALIBRATION_FRAMES)
-    recalibrate_norms(network, [data[index][0] for index in range(RECALIBRATION_CROPS)])
+def press_at_once(
+    context: JobContext,
+    network: nn.Module,
+    pretrained: PretrainedModel,
+    settings: TrainingSettings,
+    *,
+    palette_every: int,
+    label: str,
+) -> None:
+    """Fine-tune a network with all its palettes on, then write its artifact.
+
+    Without fine-tuning steps it gets batch-norm statistics of its own instead, from training crops.
+    """
+    history: History = []
+    if settings.steps:
+        data, head = crops_and_classifier(context, pretrained, settings)
+        history = finetune(
+            context,
+            network,
+            pretrained,
+            settings,
+            data=data,
+            head=head,
+            palette_every=palette_every,
+            label=f"fine-tune {label}",
+            work=context.work,
+        )
+    else:
+        crops = clean_crops(context, RECALIBRATION_FRAMES)
+        recalibrate_norms(network, [crops[index][0] for index in range(RECALIBRATION_CROPS)])
+    finish(context, network, pretrained, label, history)
 
 
 def finish(

@@ -10,10 +10,9 @@ from pipeline.models.store import read_pretrained
 from pipeline.quantize.apply import attach_palettes
 from pipeline.recipe import Recipe, UniformSettings
 from pipeline.stages.job import Job, JobContext
-from pipeline.stages.pressing import crops_and_classifier, finetune, finish, recalibrate, widths_of_all
+from pipeline.stages.pressing import press_at_once, widths_of_all
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.stages.training_data import training_inputs
-from pipeline.training.loop import History
 
 
 class _Settings(BaseModel):
@@ -49,20 +48,11 @@ def _run(context: JobContext, bits: int) -> None:
     settings, pretrained = context.recipe.uniform, read_pretrained(context.needs[PRETRAIN])
     network = copy.deepcopy(pretrained.network)
     attach_palettes(network, widths_of_all(network, bits, settings.keep_fp32))
-    history: History = []
-    if settings.finetune.steps:
-        data, head = crops_and_classifier(context, pretrained, settings.finetune)
-        history = finetune(
-            context,
-            network,
-            pretrained,
-            settings.finetune,
-            data=data,
-            head=head,
-            palette_every=settings.palette_every,
-            label=f"fine-tune {bits} bit",
-            work=context.work,
-        )
-    else:
-        recalibrate(context, network)
-    finish(context, network, pretrained, f"{bits}bit", history)
+    press_at_once(
+        context,
+        network,
+        pretrained,
+        settings.finetune,
+        palette_every=settings.palette_every,
+        label=f"{bits}bit",
+    )
