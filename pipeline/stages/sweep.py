@@ -59,6 +59,7 @@ from pipeline.stages.job import Job, JobContext
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.stages.run import plan, run_jobs
 from pipeline.stamp import tool_versions
+from pipeline.training.processes import process_count
 
 LAST_STAGE = "binary"
 MEASUREMENT_FILE = "measurement.json"
@@ -100,6 +101,10 @@ def sweep(
 
     Raises InputError for a recipe that cannot be compared with itself at equal bytes, and as the recipe's stages do.
     """
+    if process_count() > 1:
+        raise InputError(
+            "sweep", expected="one process (runs of single seeds can have several)", found=str(process_count())
+        )
     settings = settings or SweptSettings()
     first = swept_recipe(recipe, settings)
     numbers = range(recipe.seed, recipe.seed + seeds)

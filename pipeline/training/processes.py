@@ -20,6 +20,11 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def process_count() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def say_to_all(value: bool) -> bool:
     """The first process's `value`, in every process; all of them must call this, and wait for each other."""
     return bool(make_fabric("32-true").broadcast(value))
@@ -29,7 +34,7 @@ def say_to_all(value: bool) -> bool:
 def make_fabric(precision: str) -> Fabric:
     """Fabric for this process, one for each precision: as many devices and nodes as torchrun says, else one."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = process_count()
     if precision == "auto":
         precision = "bf16-mixed" if _bfloat16_is_fast() else "32-true"
     strategy = DDPStrategy(timeout=_WAIT) if world > 1 else "auto"

@@ -10,6 +10,7 @@ from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed
 from pipeline.artifact.store import write_artifact
 from pipeline.corpus.read import read_corpus, write_cuts
+from pipeline.corpus.shar import write_shards
 from pipeline.corpus.synthetic import make_synthetic_corpus
 from pipeline.corpus.trials import all_pairs_trials, write_trials
 from pipeline.errors import InputError
@@ -50,7 +51,10 @@ def test_a_cohort_is_one_mean_direction_for_each_speaker(place: Path, tmp_path: 
         np.testing.assert_allclose(cohort[speaker], np.mean(own, axis=0), atol=1e-5)
     write_cuts(cuts, tmp_path / "others.jsonl.gz")
     _cohort(place, tmp_path / "others.jsonl.gz", tmp_path / "again.safetensors")
-    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()
+    write_shards(cuts, tmp_path / "shards")
+    _cohort(place, tmp_path / "shards", tmp_path / "from-shards.safetensors")
+    for again in ("again", "from-shards"):
+        assert (tmp_path / f"{again}.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()
     _cohort(place, place / "others", tmp_path / "one.safetensors", utterances=1)
     assert np.linalg.norm(load_file(tmp_path / "one.safetensors")["s000"]) == pytest.approx(1, abs=1e-5)
 

@@ -31,7 +31,9 @@ QUIET = Progress(Console(quiet=True))
 DEV = [f"id1000{s}/video{v}/0000{u}.wav" for s in (1, 2, 3, 4) for v in "ab" for u in (1, 2)]
 TEST = ["id10270/video/00001.wav", "id10309/video/00001.wav"]
 VOX2 = ["id00012/21Uxsk56VDQ/00001.m4a", "id00015/0fijmz4vTVU/00001.m4a"]
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs Debian's ffmpeg to make and convert AAC")
+needs_ffmpeg = pytest.mark.skipif(
+    shutil.which("ffmpeg") is None, reason="needs Debian's ffmpeg to make and convert AAC"
+)
 
 
 def _samples(seconds: float, seed: int) -> np.ndarray:

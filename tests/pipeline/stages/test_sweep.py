@@ -106,6 +106,12 @@ def test_a_recipe_that_cannot_be_swept(tmp_path: Path, recipe: Recipe, message: 
     assert not (tmp_path / "out").exists()
 
 
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="sweep: expected one process"):
+        sweep(RECIPE, corpus_folder=None, out=tmp_path, seeds=1, given=None, progress=Progress())
+
+
 def test_given_trials_are_checked_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("1 a/1.flac a/2.flac\n")
     with pytest.raises(InputError, match=r"t\.txt:1: expected an utterance of .*a/1\.flac, which is not there"):
