@@ -27,6 +27,7 @@ from pipeline.artifact.embed import embed as embed_in_torch
 from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
 from pipeline.artifact.store import read_artifact
 from pipeline.corpus.read import read_corpus, read_cuts, read_utterances, speaker_of
+from pipeline.corpus.shar import is_shards, read_shards
 from pipeline.corpus.trials import Trial, check_trials_against, read_trials
 from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
@@ -150,8 +151,8 @@ def make_cohort(
 ) -> int:
     """Write the cohort of a model: the mean of each speaker's embeddings, each scaled to length 1 before.
 
-    corpus: a folder of speakers or a lhotse manifest; the first `utterances_per_speaker` utterances of each are taken.
-    Returns the number of speakers. Raises InputError naming the file for anything that is not what it should be.
+    corpus: a folder of speakers, a lhotse manifest or shards; of each speaker the first `utterances_per_speaker` are
+    taken. Returns the number of speakers. Raises InputError naming the file for anything that is not what it should be.
     """
     with _subjects(model, only) as subjects:
         if len(subjects) != 1:
@@ -160,6 +161,8 @@ def make_cohort(
         spec = subject.frontend
         if corpus.is_file():
             cuts = read_cuts(corpus)
+        elif is_shards(corpus):
+            cuts = read_shards(corpus)
         else:
             cuts = read_corpus(corpus, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds)
         chosen: dict[str, list[MonoCut]] = {}
