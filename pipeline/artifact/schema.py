@@ -24,8 +24,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from pipeline.features.spec import FrontEndSpec
 
-FORMAT = "voxpress-artifact"
-FORMAT_VERSION = 1
 INPUT_NAME = "features"
 STATS_POOL_EPSILON = 1e-7
 

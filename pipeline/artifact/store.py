@@ -15,7 +15,7 @@ import safetensors.numpy
 from pipeline.artifact.bitpack import unpack_codes
 from pipeline.artifact.schema import Artifact, Conv2dNode
 from pipeline.errors import InputError
-from pipeline.files import read_json, sha256_file, write_atomically
+from pipeline.files import read_json, write_atomically
 
 HEADER_FILE = "artifact.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -101,11 +101,6 @@ def read_artifact(folder: Path) -> LoadedArtifact:
     if tensors:
         raise InputError(path, expected="only tensors that artifact.json names", found=sorted(tensors)[0])
     return LoadedArtifact(header, layers)
-
-
-def artifact_sha256(folder: Path) -> str:
-    """sha256 of the artifact's weights file, its identity."""
-    return sha256_file(folder / WEIGHTS_FILE)
 
 
 def _take_layer(path: Path, node: Conv2dNode, tensors: dict[str, npt.NDArray[Any]]) -> StoredLayer:

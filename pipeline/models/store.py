@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
+from pipeline.features.fbank import read_spec
 from pipeline.features.spec import FILE_NAME as FRONTEND_FILE
 from pipeline.features.spec import FrontEndSpec
 from pipeline.files import read_json, sha256_file
@@ -82,7 +83,7 @@ def read_pretrained(folder: Path) -> PretrainedModel:
     or of another shape.
     """
     header = read_json(folder / HEADER_FILE, ModelHeader, what="a VoxPress model's header")
-    frontend = read_json(folder / FRONTEND_FILE, FrontEndSpec, what="a front-end specification")
+    frontend = read_spec(folder / FRONTEND_FILE)
     network = build_model(header.spec)
     path = folder / WEIGHTS_FILE
     load_strictly(network, _read_tensors(path), path)
