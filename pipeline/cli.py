@@ -78,6 +78,7 @@ def sweep(
     trials: Annotated[
         Path | None, typer.Option(help="A trial list to evaluate on too, beside the held-out trials.")
     ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds to run at the same time, each in a process.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Compare every width and quantizer over several seeds. Run again to go on where it was stopped."""
@@ -99,6 +100,7 @@ def sweep(
         seeds=seeds,
         given=GivenTrials(audio, trials) if audio is not None and trials is not None else None,
         progress=Progress(),
+        jobs=jobs,
     )
     if json:
         typer.echo(result.model_dump_json(indent=1))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from os import PathLike
+from typing import Any
 
 
 class VoxPressError(Exception):
@@ -21,6 +23,10 @@ class InputError(VoxPressError):
         """Build the message from its three parts; line breaks inside them are folded away."""
         self.what, self.expected, self.found = str(what), expected, found
         super().__init__(" ".join(f"{self.what}: expected {expected}, found {found}".split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the error come back whole from another process."""
+        return partial(type(self), expected=self.expected, found=self.found), (self.what,)
 
 
 class MissingToolError(VoxPressError):

@@ -34,19 +34,26 @@ class Task(Protocol):
 class Progress:
     """Shows tasks on stderr; results go to stdout."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, prefix: str = "") -> None:
+        """`prefix` goes before every line."""
         self.console = console or Console(file=sys.stderr)
+        self._prefix = prefix
 
     @classmethod
     def silent(cls) -> Progress:
         """Progress that shows nothing."""
         return cls(Console(file=sys.stderr, quiet=True))
 
+    @classmethod
+    def lines(cls, prefix: str) -> Progress:
+        """Progress in lines with a prefix, on a terminal too: for one of several processes that share it."""
+        return cls(Console(file=sys.stderr, force_terminal=False), prefix)
+
     @contextmanager
     def task(self, label: str, total: int, *, done: int = 0) -> Iterator[Task]:
         """A task of `total` units, of which `done` were done by an earlier run."""
         if not self.console.is_terminal:
-            lines = _Lines(self.console, label, total, done)
+            lines = _Lines(self.console, self._prefix + label, total, done)
             yield lines
             lines.finish()
             return
@@ -64,7 +71,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line about what is being done."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        self.console.print(self._prefix + text, highlight=False, soft_wrap=True, markup=False)
 
 
 class _Bar:

@@ -80,6 +80,8 @@ class MsftSettings(_Section):
     """Multi-stage fine-tuning of every plan of [mixed]."""
 
     order: Order = "front-to-back"
+    compare_orders: tuple[Order, ...] = ()  # also make one artifact in each of these orders
+    compare_plan: str = "2bit"  # of this plan, by its label
     groups: Annotated[int, Field(ge=1)] = 4
     palette_every: Annotated[int, Field(ge=1)] = 10
     finetune: TrainingSettings  # of each group
@@ -152,6 +154,8 @@ class Recipe(_Section):
             raise ValueError("no artifact is asked for: uniform.bits, [mixed] and binary.quantizers are all empty")
         if self.msft is not None and not plans:
             raise ValueError("[msft] needs a plan: mixed.average_bits, mixed.budget_bytes or mixed.plans")
+        if self.msft is not None and self.msft.order in self.msft.compare_orders:
+            raise ValueError(f"msft.compare_orders names {self.msft.order}, which is msft.order")
         if self.augmentation is not None and self.corpus.cache != "none":
             raise ValueError('[augmentation] alters samples, not features: it needs corpus.cache = "none"')
         return self

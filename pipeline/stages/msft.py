@@ -15,6 +15,7 @@ import safetensors.torch
 from pydantic import BaseModel
 from torch import nn
 
+from pipeline.errors import InputError
 from pipeline.files import write_atomically
 from pipeline.models.network import lower
 from pipeline.models.store import read_pretrained
@@ -36,28 +37,52 @@ class _Settings(BaseModel):
 
 def artifacts(recipe: Recipe) -> dict[str, str]:
     """The stage's artifacts: label -> job."""
-    if recipe.msft is None:
-        return {}
-    return {f"msft-{label}": f"msft/{label}" for label in plan_labels(recipe)}
+    return {f"msft-{variant}": f"msft/{variant}" for variant in _variants(recipe)}
 
 
 def jobs(recipe: Recipe) -> list[Job]:
-    """One job for each plan of the recipe, if it has a section [msft]."""
-    settings = recipe.msft
-    if settings is None:
-        return []
+    """One job for each plan of the recipe, and for each order that it compares, if it has a section [msft]."""
     return [
         Job(
-            f"msft/{label}",
+            f"msft/{variant}",
             "msft",
             _Settings(msft=settings, seed=recipe.seed),
             (*training_inputs(recipe), PRETRAIN, SENSITIVITY_JOB, plan_job(label)),
-            lambda context, label=label: _run(context, label, settings),  # type: ignore[misc]
+            lambda context, label=label, variant=variant, settings=settings: _run(context, label, variant, settings),  # type: ignore[misc]
             {},
             trains=True,
         )
-        for label in plan_labels(recipe)
+        for variant, (label, settings) in _variants(recipe).items()
     ]
+
+
+def compared_artifacts(recipe: Recipe) -> dict[Order, str]:
+    """Labels of the artifacts that differ in the order of layers alone; none if the recipe compares no orders."""
+    settings = recipe.msft
+    if settings is None or not settings.compare_orders:
+        return {}
+    others = {order: f"msft-{settings.compare_plan}-{order}" for order in settings.compare_orders}
+    return {settings.order: f"msft-{settings.compare_plan}", **others}
+
+
+def _variants(recipe: Recipe) -> dict[str, tuple[str, MsftSettings]]:
+    """Plan and settings of every artifact, by the name of its job.
+
+    Raises InputError if orders are to be compared on a plan that the recipe does not make.
+    """
+    settings = recipe.msft
+    if settings is None:
+        return {}
+    # The orders compared beside this one do not change its artifact.
+    alone = settings.model_copy(update={"compare_orders": (), "compare_plan": ""})
+    variants = {label: (label, alone) for label in plan_labels(recipe)}
+    if settings.compare_orders and settings.compare_plan not in variants:
+        expected = f"a plan of [mixed]: {', '.join(variants)}"
+        raise InputError("msft.compare_plan", expected=expected, found=settings.compare_plan)
+    for order in settings.compare_orders:
+        name = f"{settings.compare_plan}-{order}"
+        variants[name] = (settings.compare_plan, alone.model_copy(update={"order": order}))
+    return variants
 
 
 def layer_order(widths: Mapping[str, int], order: Order, sensitivity: Sensitivity) -> list[str]:
@@ -85,7 +110,7 @@ def split_groups(names: Sequence[str], count: int) -> list[list[str]]:
     return [list(names[first:last]) for first, last in itertools.pairwise(bounds)]
 
 
-def _run(context: JobContext, label: str, settings: MsftSettings) -> None:
+def _run(context: JobContext, label: str, variant: str, settings: MsftSettings) -> None:
     pretrained = read_pretrained(context.needs[PRETRAIN])
     network = copy.deepcopy(pretrained.network)
     planned = planned_widths(context, label, pretrained)
@@ -108,12 +133,12 @@ def _run(context: JobContext, label: str, settings: MsftSettings) -> None:
                 data=data,
                 head=head,
                 palette_every=settings.palette_every,
-                label=f"msft {label}, group {number}/{len(groups)}",
+                label=f"msft {variant}, group {number}/{len(groups)}",
                 work=turn.folder,
             )
             if context.leads:
                 turn.save(histories[str(number)])
-    finish(context, network, pretrained, f"msft-{label}", histories)
+    finish(context, network, pretrained, f"msft-{variant}", histories)
 
 
 class _Turn:

@@ -7,13 +7,16 @@ networks on each trial list (`measured/<list>/<setting>`) and, for the first see
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import safetensors.numpy
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from calibration.plan import PLAN_FILE, read_plan
@@ -46,7 +49,7 @@ from pipeline.files import read_json, sha256_file, write_atomically
 from pipeline.models.network import lower
 from pipeline.models.store import read_pretrained
 from pipeline.progress import Progress
-from pipeline.recipe import STAGES, ExportSettings, Recipe
+from pipeline.recipe import STAGES, ExportSettings, Order, Recipe
 from pipeline.scoring.metrics import DEFAULT_RESAMPLING, Resampling, bootstrap_values
 from pipeline.scoring.score import Evaluation, cosine_scores, evaluate_scores, trial_labels, trial_speakers
 from pipeline.stages import binary, mixed, msft, uniform
@@ -93,11 +96,13 @@ def sweep(
     given: GivenTrials | None,
     progress: Progress,
     settings: SweptSettings | None = None,
+    jobs: int = 1,
 ) -> Sweep:
     """Run a recipe at all settings for `seeds` seeds, compare them, and write the report into `out`.
 
     Seeds count up from the recipe's. The corpus, its split and its trials are those of the recipe's seed for all of
-    them. Every network is evaluated on the held-out trials and, if there are any, on the given ones.
+    them. Every network is evaluated on the held-out trials and, if there are any, on the given ones. `jobs` seeds are
+    run at the same time, each in a process of its own.
 
     Raises InputError for a recipe that cannot be compared with itself at equal bytes, and as the recipe's stages do.
     """
@@ -110,20 +115,16 @@ def sweep(
     numbers = range(recipe.seed, recipe.seed + seeds)
     if seeds < 1 or numbers[-1] >= 2**31:
         raise InputError("--seeds", expected=f"1 or more, from seed {recipe.seed} up to 2^31 - 1", found=str(seeds))
-    given_source = None if given is None else _Given(given)
-    runs: list[_SeedRun] = []
-    for place, seed in enumerate(numbers):
-        progress.say(f"seed {seed}, {place + 1} of {seeds}")
-        run = _SeedRun(first.model_copy(update={"seed": seed}), out / f"seed-{seed}")
-        sources: list[_Source] = [_Heldout(run.folder / CORPUS)]
-        if given_source is not None:
-            sources.append(given_source)
-        jobs = [job for job in plan(run.recipe, corpus_folder) if STAGES.index(job.stage) <= STAGES.index(LAST_STAGE)]
-        jobs += [job for source in sources for job in _measuring_jobs(run.recipe, source)]
-        if place == 0:
-            jobs += _file_jobs(run.recipe)
-        run_jobs(jobs, run.recipe, run.folder, progress)
-        runs.append(run)
+    if given is not None:
+        _Given(given)  # checks the list before any training begins
+    runs = [_SeedRun(first.model_copy(update={"seed": seed}), out / f"seed-{seed}") for seed in numbers]
+    work = _SweepWork(corpus_folder, given)
+    if min(jobs, seeds) > 1:
+        _run_together(runs, work, min(jobs, seeds), progress)
+    else:
+        for place, run in enumerate(runs):
+            progress.say(f"seed {run.recipe.seed}, {place + 1} of {seeds}")
+            _run_seed(run, work, place == 0, progress)
     _check_same_trials(runs)
     list_names = {HELDOUT: "held-out speakers"}
     if given is not None:
@@ -131,7 +132,7 @@ def sweep(
     result = summarise(
         _subject(runs, corpus_folder),
         [_measured(runs, label, family, tuple(list_names)) for label, family in _families(first).items()],
-        comparisons(settings),
+        comparisons(settings, msft.compared_artifacts(first)),
         list_names=list_names,
         layers=_layers(runs),
     )
@@ -161,8 +162,11 @@ def swept_recipe(recipe: Recipe, settings: SweptSettings) -> Recipe:
     )
 
 
-def comparisons(settings: SweptSettings) -> list[Comparison]:
-    """The pairs of settings whose difference is a claim of the method."""
+def comparisons(settings: SweptSettings, orders: Mapping[Order, str] | None = None) -> list[Comparison]:
+    """The pairs of settings whose difference is a claim of the method.
+
+    `orders`: artifacts that differ in MSFT's order alone, by order; the first is the recipe's.
+    """
     pairs = []
     if 4 in settings.uniform_bits:
         pairs.append(Comparison(FOUR_BIT, FP32, "4 bit is lossless: EER at most a tenth above fp32's", lossless=True))
@@ -177,6 +181,9 @@ def comparisons(settings: SweptSettings) -> list[Comparison]:
         if quantizer != "sign" and "sign" in settings.quantizers:
             statement = f"the {quantizer} binary quantizer beats naive 1 bit (sign)"
             pairs.append(Comparison(f"1bit-{quantizer}", "1bit-sign", statement))
+    if orders:
+        (order, label), *others = orders.items()
+        pairs += [Comparison(label, other, f"MSFT {order} beats {name}") for name, other in others]
     return pairs
 
 
@@ -184,6 +191,46 @@ def comparisons(settings: SweptSettings) -> list[Comparison]:
 class _SeedRun:
     recipe: Recipe
     folder: Path
+
+
+@dataclass(frozen=True)
+class _SweepWork:
+    """What is the same for all seeds."""
+
+    corpus_folder: Path | None
+    given: GivenTrials | None
+
+
+def _run_seed(run: _SeedRun, work: _SweepWork, writes_files: bool, progress: Progress) -> None:
+    sources: list[_Source] = [_Heldout(run.folder / CORPUS)]
+    if work.given is not None:
+        sources.append(_Given(work.given))
+    jobs = [job for job in plan(run.recipe, work.corpus_folder) if STAGES.index(job.stage) <= STAGES.index(LAST_STAGE)]
+    jobs += [job for source in sources for job in _measuring_jobs(run.recipe, source)]
+    if writes_files:
+        jobs += _file_jobs(run.recipe)
+    run_jobs(jobs, run.recipe, run.folder, progress)
+
+
+def _run_together(runs: Sequence[_SeedRun], work: _SweepWork, processes: int, progress: Progress) -> None:
+    """Run `processes` seeds at the same time, which share the processor's threads among them.
+
+    The first error ends the sweep once the seeds under way have ended; what they have done is not done again.
+    """
+    progress.say(f"{len(runs)} seeds, {processes} at the same time")
+    threads = max(1, torch.get_num_threads() // processes)
+    # A forked process would inherit the locks of this one's threads, but not the threads that release them.
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawned, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        futures = [pool.submit(_run_seed_beside_others, run, work, place == 0) for place, run in enumerate(runs)]
+        for future in as_completed(futures):
+            if future.exception() is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
+            future.result()
+
+
+def _run_seed_beside_others(run: _SeedRun, work: _SweepWork, writes_files: bool) -> None:
+    _run_seed(run, work, writes_files, Progress.lines(f"seed {run.recipe.seed}: "))
 
 
 class _Source(Protocol):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from lhotse import CutSet
+
 from pipeline.corpus.read import read_cuts, speakers_of
+from pipeline.features.spec import FrontEndSpec
 from pipeline.features.store import FeatureSource
+from pipeline.files import sha256_file
 from pipeline.recipe import Recipe
 from pipeline.stages.augmentation import JOB as AUGMENTATION
 from pipeline.stages.augmentation import read_augmentation
@@ -36,9 +40,27 @@ def clean_crops(context: JobContext, frames: int) -> CropDataset:
 def _crops(context: JobContext, frames: int, augmentation: Augmentation | None) -> tuple[CropDataset, list[str]]:
     recipe = context.recipe
     cuts = read_cuts(context.needs[CORPUS] / TRAIN_FILE)
-    source = FeatureSource(cuts, recipe.frontend, cache=recipe.corpus.cache)
     if recipe.corpus.cache == "memory":
-        with context.progress.task("features", len(cuts)) as task:
-            source.preload(lambda done, total: task.advance())
+        source = _kept_features(context, cuts)
+    else:
+        source = FeatureSource(cuts, recipe.frontend, cache="none")
     data = CropDataset(source, speakers_of(cuts), frames, recipe.seed, augmentation)
     return data, data.classes
+
+
+# The features that the process's last job computed: the jobs of a run and the seeds of a sweep train on the same ones.
+# One corpus at a time, since it may fill much of the memory.
+_kept: dict[tuple[str, FrontEndSpec], FeatureSource] = {}
+
+
+def _kept_features(context: JobContext, cuts: CutSet) -> FeatureSource:
+    """Features of all cuts, computed unless the last job read a manifest with the same hash."""
+    spec = context.recipe.frontend
+    key = (sha256_file(context.needs[CORPUS] / TRAIN_FILE), spec)
+    if key not in _kept:
+        _kept.clear()
+        source = FeatureSource(cuts, spec, cache="memory")
+        with context.progress.task("features", len(cuts)) as task:
+            source.preload(lambda done, total: task.advance())
+        _kept[key] = source
+    return _kept[key]
