@@ -1,8 +1,8 @@
 """The one training loop, for pre-training and for every kind of fine-tuning, on Lightning Fabric.
 
 A killed run goes on from its last checkpoint and gives what an uninterrupted run gives: crops depend on the step alone
-(see crops.py), and the checkpoint holds network, head, optimizer and palettes. Several processes (torchrun) give what
-one process with the same global batch gives, up to the order of floating-point sums.
+(see crops.py), and the checkpoint holds network, head, optimizer, palettes and averages. Several processes (torchrun)
+give what one process with the same global batch gives, up to the order of floating-point sums.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader
 from pipeline.errors import InputError, VoxPressError
 from pipeline.progress import Progress
 from pipeline.training.aam import AamSoftmax
+from pipeline.training.average import MovingAverage
 from pipeline.training.batch_norm import statistics_of_all_processes
 from pipeline.training.crops import CropDataset, StepSampler
 from pipeline.training.processes import make_fabric
@@ -66,7 +68,8 @@ def train(
     Under torchrun every process calls this with the same arguments and ends with the same tensors; `settings.batch` is
     divided among them. `work` holds the checkpoint while the run lasts and must be one folder for all processes.
     `every_step(step)` is called after each update (palettes follow the weights there). `teacher`, if given, is the
-    fp32 network whose embeddings the student is pulled towards.
+    fp32 network whose embeddings the student is pulled towards. With `settings.ema_decay` network and head end as their
+    moving average over the steps, else as the last step left them.
 
     Raises VoxPressError if the loss ceases to be finite.
     """
@@ -84,7 +87,9 @@ def train(
         teacher = teacher.to(fabric.device).eval()
     work.mkdir(parents=True, exist_ok=True)
     fingerprint = _fingerprint(settings, seed, data, trainee)
-    first_step, history = _resume(work / CHECKPOINT_FILE, fingerprint, trainee, optimizer, fabric)
+    average = MovingAverage(trainee, settings.ema_decay) if settings.ema_decay else None
+    run = _Run(work / CHECKPOINT_FILE, fingerprint, trainee, optimizer, average)
+    first_step, history = run.resume(fabric)
     sampler = StepSampler(first_step, settings.steps, settings.batch, fabric.global_rank, fabric.world_size)
     loader = DataLoader(data, batch_sampler=sampler, num_workers=settings.workers)
     trainee.train()
@@ -107,6 +112,8 @@ def train(
             fabric.backward(loss)
             optimizer.step()
             every_step(step)
+            if average is not None:
+                average.update(step)
             if step % HISTORY_EVERY == 0 or step + 1 == settings.steps:
                 mean = fabric.all_reduce(torch.stack([loss.detach(), accuracy]), reduce_op="mean")
                 point = {"step": step, "loss": float(mean[0]), "accuracy": float(mean[1]), "lr": settings.lr_at(step)}
@@ -116,9 +123,11 @@ def train(
                 task.note(f"loss {point['loss']:.3f} acc {point['accuracy']:.2f}")
             # The first process alone looks at its clock and writes; the others wait for it at the next step.
             if fabric.is_global_zero and time.monotonic() - saved > settings.checkpoint_seconds:
-                _save(work / CHECKPOINT_FILE, fingerprint, step + 1, history, trainee, optimizer)
+                run.save(step + 1, history)
                 saved = time.monotonic()
             task.advance()
+    if average is not None:
+        average.replace()
     trainee.eval().cpu()
     return history
 
@@ -141,37 +150,53 @@ def _fingerprint(settings: TrainingSettings, seed: int, data: CropDataset, train
     return hashlib.sha256(repr((settings.model_dump_json(), seed, data.ids, data.classes, shapes)).encode()).hexdigest()
 
 
-def _save(path: Path, fingerprint: str, step: int, history: History, trainee: Trainee, optimizer: Any) -> None:
-    state = {
-        "fingerprint": fingerprint,
-        "step": step,
-        "history": history,
-        "trainee": trainee.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    beside = path.with_suffix(".tmp")
-    try:
-        torch.save(state, beside)
-        os.replace(beside, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        beside.unlink(missing_ok=True)
-        raise VoxPressError(f"{path}: the checkpoint could not be written: {error}") from error
+@dataclass(frozen=True)
+class _Run:
+    """A training run as its checkpoint keeps it."""
 
+    path: Path
+    fingerprint: str
+    trainee: Trainee
+    optimizer: Any
+    average: MovingAverage | None
 
-def _resume(path: Path, fingerprint: str, trainee: Trainee, optimizer: Any, fabric: Fabric) -> tuple[int, History]:
-    """First step to do and the history so far; a checkpoint of another run is put aside.
+    def save(self, step: int, history: History) -> None:
+        """Write the checkpoint with which a run goes on at `step`. Raises VoxPressError if the disk does not take it."""
+        state = {
+            "fingerprint": self.fingerprint,
+            "step": step,
+            "history": history,
+            "trainee": self.trainee.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": {} if self.average is None else self.average.values,
+        }
+        beside = self.path.with_suffix(".tmp")
+        try:
+            torch.save(state, beside)
+            os.replace(beside, self.path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            beside.unlink(missing_ok=True)
+            raise VoxPressError(f"{self.path}: the checkpoint could not be written: {error}") from error
 
-    Raises InputError if the processes do not find the same checkpoint.
-    """
-    state = _read_checkpoint(path, fabric)
-    found = (0, []) if state is None or state["fingerprint"] != fingerprint else (state["step"], state["history"])
-    wanted = fabric.broadcast(found[0])
-    if fabric.all_reduce(torch.tensor(float(found[0] != wanted), device=fabric.device), reduce_op="sum") > 0:
-        raise InputError(path, expected=f"one folder for all processes (step {wanted})", found=f"step {found[0]}")
-    if state is not None and wanted:
-        trainee.load_state_dict(state["trainee"])
-        optimizer.load_state_dict(state["optimizer"])
-    return int(found[0]), list(found[1])
+    def resume(self, fabric: Fabric) -> tuple[int, History]:
+        """First step to do and the history so far; a checkpoint of another run is put aside.
+
+        Raises InputError if the processes do not find the same checkpoint.
+        """
+        state = _read_checkpoint(self.path, fabric)
+        fits = state is not None and state["fingerprint"] == self.fingerprint
+        found = (state["step"], state["history"]) if state is not None and fits else (0, [])
+        wanted = fabric.broadcast(found[0])
+        if fabric.all_reduce(torch.tensor(float(found[0] != wanted), device=fabric.device), reduce_op="sum") > 0:
+            raise InputError(
+                self.path, expected=f"one folder for all processes (step {wanted})", found=f"step {found[0]}"
+            )
+        if state is not None and wanted:
+            self.trainee.load_state_dict(state["trainee"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.average is not None:
+                self.average.values = state["average"]
+        return int(found[0]), list(found[1])
 
 
 def _read_checkpoint(path: Path, fabric: Fabric) -> dict[str, Any] | None:

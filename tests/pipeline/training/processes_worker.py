@@ -32,6 +32,7 @@ SETTINGS = TrainingSettings(
     distillation=1.0,
     precision="32-true",
     checkpoint_seconds=0.05,
+    ema_decay=0.5,
 )
 
 

@@ -56,15 +56,28 @@ def _same(one: nn.Module, two: nn.Module) -> None:
         assert torch.equal(a, b), name
 
 
-@pytest.mark.parametrize("bits", [None, 2])
-def test_a_killed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, bits: int | None) -> None:
-    whole, history = _train(tmp_path / "whole", bits=bits)
+@pytest.mark.parametrize(("bits", "ema_decay"), [(None, 0.0), (2, 0.0), (None, 0.5), (2, 0.5)])
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, bits: int | None, ema_decay: float) -> None:
+    same: dict[str, object] = {"bits": bits, "ema_decay": ema_decay}
+    whole, history = _train(tmp_path / "whole", **same)  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
-        _train(tmp_path / "killed", bits=bits, die_at=3, **ALWAYS_SAVE)
+        _train(tmp_path / "killed", die_at=3, **same, **ALWAYS_SAVE)  # type: ignore[arg-type]
     assert (tmp_path / "killed" / CHECKPOINT_FILE).is_file()
-    resumed, again = _train(tmp_path / "killed", bits=bits, **ALWAYS_SAVE)
+    resumed, again = _train(tmp_path / "killed", **same, **ALWAYS_SAVE)  # type: ignore[arg-type]
     _same(whole, resumed)
     assert again == history
+
+
+def test_the_average_of_the_weights_after_every_step(tmp_path: Path) -> None:
+    runs = [_train(tmp_path / str(steps), steps=steps, lr=0.05, final_lr=0.05)[0] for steps in (1, 2, 3)]
+    weights = [run.state_dict() for run in runs]  # the rate is constant, so a short run is the beginning of a longer one
+    averaged, _ = _train(tmp_path / "average", steps=3, lr=0.05, final_lr=0.05, ema_decay=0.2)
+    assert averaged.training is False
+    for name, value in averaged.state_dict().items():
+        one, two, three = (state[name].double() for state in weights)
+        # decays 2/11 and, since 3/12 is more, 0.2
+        wanted = 0.2 * (2 / 11 * one + 9 / 11 * two) + 0.8 * three if value.is_floating_point() else three
+        torch.testing.assert_close(value.double(), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path: Path) -> None:
