@@ -8,10 +8,12 @@ networks on each trial list (`measured/<list>/<setting>`) and, for the first see
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Literal, Protocol
 
 import numpy as np
@@ -221,12 +223,25 @@ def _run_together(runs: Sequence[_SeedRun], work: _SweepWork, processes: int, pr
     threads = max(1, torch.get_num_threads() // processes)
     # A forked process would inherit the locks of this one's threads, but not the threads that release them.
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawned, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(processes, mp_context=spawned, initializer=_begin_process, initargs=(threads,)) as pool:
         futures = [pool.submit(_run_seed_beside_others, run, work, place == 0) for place, run in enumerate(runs)]
         for future in as_completed(futures):
             if future.exception() is not None:
                 pool.shutdown(wait=True, cancel_futures=True)
             future.result()
+
+
+def _begin_process(threads: int) -> None:
+    torch.set_num_threads(threads)
+    # A killed parent cannot end its processes, which would go on beside those of the next try.
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_seed_beside_others(run: _SeedRun, work: _SweepWork, writes_files: bool) -> None:
