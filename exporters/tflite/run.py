@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Delegate, Interpreter, load_delegate
 
 from exporters.manifest import MANIFEST_KEY, ModelManifest, parse_manifest
 from exporters.native import native_path
-from exporters.tflite.emit import CONV2D_OP, OUTPUT_NAME, STATS_POOL_OP
+from exporters.tflite.emit import OUR_OPS, OUTPUT_NAME
 from exporters.tflite.graph import FILE_IDENTIFIER, SIGNATURE
 from pipeline.artifact.schema import INPUT_NAME
 from pipeline.errors import InputError, MissingToolError
@@ -63,7 +63,7 @@ class TfliteRunner:
         # LiteRT tells delegated nodes from others nowhere else. Ours takes each of our nodes by itself; what else is
         # delegated is XNNPACK's, which LiteRT applies of its own accord.
         names = [str(node["op_name"]) for node in self._interpreter._get_ops_details()]
-        ours = sum(name in (CONV2D_OP, STATS_POOL_OP) for name in names)
+        ours = sum(name in OUR_OPS for name in names)
         return (*(("voxpress",) if ours else ()), *(("xnnpack",) if names.count("DELEGATE") > ours else ()))
 
     @property
@@ -141,7 +141,7 @@ def _has_our_ops(model: Path | bytes, name: str | Path) -> bool:
         codes = {root.OperatorCodes(i).CustomCode() for i in range(root.OperatorCodesLength())} - {None}
     except (struct.error, ValueError, TypeError, IndexError, OverflowError) as error:
         raise InputError(name, expected="a whole .tflite file", found=f"a broken one ({error})") from error
-    foreign = sorted(code.decode(errors="replace") for code in codes - {CONV2D_OP.encode(), STATS_POOL_OP.encode()})
+    foreign = sorted(code.decode(errors="replace") for code in codes - {name.encode() for name in OUR_OPS})
     if foreign:
         raise InputError(name, expected="stock ops and those of VoxPress", found=f"custom op {foreign[0]!r}")
     return bool(codes)
