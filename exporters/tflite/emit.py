@@ -205,7 +205,7 @@ def conv2d_options(node: Conv2dNode) -> bytes:
 
 
 def conv2d_u8_options(node: Conv2dNode, fast: FastLayer) -> bytes:
-    """Custom options of `voxpress.conv2d_u8`, 68 bytes, little-endian."""
+    """Custom options of `voxpress.conv2d_u8`, 64 bytes, little-endian."""
     sizes = (*node.kernel, *node.stride, *node.padding, node.groups)
     tensors = (fast.input, fast.residual, fast.output)
     elements = [tensor is not None for tensor in tensors]

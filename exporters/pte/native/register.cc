@@ -23,6 +23,7 @@ int voxpress_register_ops(void) {
   using ::executorch::runtime::Kernel;
   const Kernel kernels[] = {
       Kernel("voxpress::conv2d.out", voxpress::pte::conv2d_out),
+      Kernel("voxpress::conv2d_u8.out", voxpress::pte::conv2d_u8_out),
       Kernel("voxpress::stats_pool.out", voxpress::pte::stats_pool_out),
   };
   int registered = 0;

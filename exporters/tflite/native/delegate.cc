@@ -34,8 +34,11 @@ class LayoutCheck {
 };
 
 bool is_ours(const Registration& registration) {
-  return registration.custom_name != nullptr && (std::strcmp(registration.custom_name, kConv2dName) == 0 ||
-                                                 std::strcmp(registration.custom_name, kStatsPoolName) == 0);
+  if (registration.custom_name == nullptr) return false;
+  for (const char* name : {kConv2dName, kConv2dU8Name, kStatsPoolName}) {
+    if (std::strcmp(registration.custom_name, name) == 0) return true;
+  }
+  return false;
 }
 
 // The indices of our nodes, copied: the runtime's own plan changes while nodes are replaced. Null on an error,
