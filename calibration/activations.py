@@ -1,101 +1,34 @@
-"""Activation ranges: which real numbers the 256 values of every u8 activation stand for, measured on speech.
+"""Activation ranges measured: the reference network runs over calibration utterances, and each tensor is counted.
 
-An activation x is kept as the byte q = clamp(round(x / scale) + zero, 0, 255) and read back as scale * (q - zero), one
-scale and zero for each tensor of an artifact's program. Ranges are widened to take in 0, so that 0, which padding and
-ReLU make, is exactly the byte `zero`; after a ReLU, zero is 0.
-
-The values come from the reference network, run over calibration utterances. Only a histogram of each tensor is kept, so
-that memory does not grow with the number of utterances.
+Only a histogram of each tensor is kept, so that memory does not grow with the number of utterances.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from lhotse import MonoCut
 from torch import Tensor
 
+from calibration.ranges import LEVELS, MIN_UTTERANCES, ActivationRanges, RangeChoice, TensorRange, tensor_range
 from pipeline.artifact.decode import decode
 from pipeline.artifact.schema import INPUT_NAME
 from pipeline.artifact.store import LoadedArtifact
-from pipeline.corpus.read import read_corpus
 from pipeline.errors import InputError
 from pipeline.features.fbank import mean_normalise
 from pipeline.features.spec import FrontEndSpec
 from pipeline.features.store import FeatureSource
-from pipeline.files import read_json, write_atomically
-from pipeline.progress import Progress
 
-ACTIVATIONS_FILE = "activations.json"
-MIN_UTTERANCES = 4
 MAX_FRAMES = 1000  # of an utterance: what comes after ten seconds of one voice brings nothing new
-LEVELS = 255  # steps between the 256 values of a byte
 
 _BINS = 8192  # of a histogram; a byte's step is worth 16 of them or more
 _CLIPS = 256  # candidates for each end of a range in the search for the least error
 
 Floats = npt.NDArray[np.float32]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RangeChoice(_Frozen):
-    """How a range is chosen from the values seen.
-
-    min-max: all of them. percentile: all but 100 - `percentile` per cent at each end. mse: the range of the least mean
-    squared error, clipped values and the rounding error scale^2 / 12 of the others taken together.
-    """
-
-    method: Literal["min-max", "percentile", "mse"] = "mse"
-    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # of method percentile only
-
-
-class TensorRange(_Frozen):
-    """One tensor: the smallest and the largest value seen, and the byte's scale and zero."""
-
-    minimum: Finite
-    maximum: Finite
-    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    zero: Annotated[int, Field(ge=0, le=LEVELS)]
-
-    @property
-    def low(self) -> float:
-        """The real number that the byte 0 stands for."""
-        return -self.scale * self.zero
-
-    @property
-    def high(self) -> float:
-        """The real number that the byte 255 stands for."""
-        return self.scale * (LEVELS - self.zero)
-
-
-class ActivationRanges(_Frozen):
-    """The ranges of an artifact's tensors (`activations.json`), and what they were measured on."""
-
-    format: Literal["voxpress-activations"] = "voxpress-activations"
-    format_version: Literal[1] = 1
-    artifact: str
-    artifact_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    frontend: FrontEndSpec
-    utterances: PositiveInt
-    frames: PositiveInt
-    choice: RangeChoice
-    tensors: dict[str, TensorRange]
-
-    @model_validator(mode="after")
-    def _enough(self) -> ActivationRanges:
-        if self.utterances < MIN_UTTERANCES:
-            raise ValueError(f"measured on {self.utterances} utterances, fewer than {MIN_UTTERANCES}")
-        return self
 
 
 class Histogram:
@@ -191,25 +124,16 @@ def _clipped(
     return clips, np.maximum(errors, 0.0), moments[0][0] - moments[0][first]
 
 
-def tensor_range(minimum: float, maximum: float, low: float, high: float) -> TensorRange:
-    """Scale and zero for bytes over [low, high], widened to take in 0: scale = (high - low) / 255 as a float32.
-
-    zero = round(-low / scale). A range of 0 to 0 takes scale 1: all its values are 0.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = float(np.float32((high - low) / LEVELS))
-    if scale == 0:
-        scale = 1.0
-    zero = min(LEVELS, max(0, round(-low / scale)))
-    return TensorRange(minimum=minimum, maximum=maximum, scale=scale, zero=zero)
-
-
 def measure_ranges(
-    artifact: LoadedArtifact, utterances: Iterable[tuple[str, Floats]], choice: RangeChoice
+    artifact: LoadedArtifact,
+    utterances: Iterable[tuple[str, Floats]],
+    choice: RangeChoice,
+    progress: Callable[[], None] | None = None,
 ) -> ActivationRanges:
     """Ranges of every tensor of an artifact's program over utterances.
 
     utterances: name and mean-normalised features, float32 [frames, mel], of each; only the first 1000 frames are used.
+    `progress` is called after each.
     Raises InputError, naming the utterance, for features that are not finite or make a tensor that is not, and if there
     are fewer than 4 utterances.
     """
@@ -228,6 +152,8 @@ def measure_ranges(
                 ) from None
         count += 1
         frames += min(len(features), MAX_FRAMES)
+        if progress is not None:
+            progress()
     if count < MIN_UTTERANCES:
         expected = f"at least {MIN_UTTERANCES} calibration utterances"
         raise InputError("activation ranges", expected=expected, found=str(count))
@@ -240,3 +166,15 @@ def measure_ranges(
         choice=choice,
         tensors={name: histogram.range(choice) for name, histogram in histograms.items()},
     )
+
+
+def calibration_features(cuts: Sequence[MonoCut], spec: FrontEndSpec, count: int) -> Mapping[str, Floats]:
+    """Mean-normalised features [frames, mel] of `count` of the cuts by id, spread evenly over them; all if fewer.
+
+    Of each at most the first 1000 frames. Raises InputError for faulty audio.
+    """
+    chosen = [cuts[index * len(cuts) // count] for index in range(count)] if count < len(cuts) else list(cuts)
+    source = FeatureSource(chosen, spec, cache="none")
+    return {
+        cut_id: mean_normalise(source.crop(cut_id, 0, min(source.frames(cut_id), MAX_FRAMES))) for cut_id in source.ids
+    }

@@ -1,7 +1,8 @@
 """Mode `fast` of a program: which activations are bytes, what they stand for, and by which algorithm each layer runs.
 
-Between two convolutions activations are u8, with the scale and zero of `activations.json`. The features, what statistics
-pooling reads and writes, and all after it stay fp32: there are few of those numbers, and the embedding is made of them.
+Between two convolutions activations are u8, with the scale and zero of `activations.json`. The features, what
+statistics pooling reads and writes, and all after it stay fp32: there are few of those numbers, and the embedding is
+made of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from calibration.activations import ActivationRanges
+from calibration.ranges import ActivationRanges
 from pipeline.artifact.schema import Artifact, Conv2dNode
 from pipeline.errors import InputError
 
@@ -44,7 +45,7 @@ class FastLayer:
 
 @dataclass(frozen=True)
 class FastProgram:
-    """The u8 activations of a program by name, and the algorithms of those layers that do not leave it to the kernels."""
+    """The u8 activations of a program by name, and the algorithms of layers that do not leave theirs to the kernels."""
 
     ranges: ActivationRanges
     bytes_of: Mapping[str, Quantization]

@@ -1,7 +1,7 @@
 """`voxpress::conv2d_u8`, the convolution of mode `fast`, as torch knows it.
 
-Importing this module registers the op with its `.out` variant. x, residual and output are fp32 or u8 [N, frames, mel, C]
-contiguous; real(q) = scale * (q - zero) of a u8 tensor, real(x) = x of an fp32 one:
+Importing this module registers the op with its `.out` variant. x, residual and output are fp32 or u8 [N, frames, mel,
+C] contiguous; real(q) = scale * (q - zero) of a u8 tensor, real(x) = x of an fp32 one:
 
     y[c] = scale[c] * conv(real(x), palette[codes]) + bias[c] + real(residual),  then ReLU
     out  = y (fp32), or clamp(round_half_even(y / out_scale) + out_zero, 0, 255) (u8)

@@ -11,7 +11,7 @@ from executorch.exir import ExecutorchBackendConfig, to_edge, to_edge_transform_
 from torch import Tensor, nn
 from torch.nn import functional
 
-import exporters.pte.conv2d_u8  # noqa: F401 - these two register our ops with torch
+import exporters.pte.conv2d_u8
 import exporters.pte.ops  # noqa: F401
 from exporters.fast import FastLayer, FastProgram, Quantization
 from exporters.manifest import (
@@ -61,8 +61,9 @@ def emit_pte(
     """The bytes of a .pte with the method `forward`: features [1, frames, mel] -> embedding [1, E].
 
     `voxpress` keeps the packed codes and calls our ops; `stock` dequantizes to fp32 and calls XNNPACK and portable ops
-    only. With `fast`, activations are u8 as it says. Memory is planned for utterances of `max_seconds`; shorter ones run as they are, down to the front-end's
-    `min_seconds`. The file also answers the methods `min_frames`, `max_frames` and `voxpress_manifest` (JSON text).
+    only. With `fast`, activations are u8 as it says. Memory is planned for utterances of `max_seconds`; shorter ones
+    run as they are, down to the front-end's `min_seconds`. The file also answers the methods `min_frames`, `max_frames`
+    and `voxpress_manifest` (JSON text).
     Raises InputError if `max_seconds` is too small.
     """
     limits = frame_range(artifact.header.frontend, max_seconds)

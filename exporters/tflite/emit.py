@@ -43,8 +43,8 @@ _UNUSED = Quantization(1.0, 0)
 def emit_tflite(artifact: LoadedArtifact, *, lowering: Lowering, fast: FastProgram | None = None) -> bytes:
     """The .tflite file of an artifact: signature `serving_default`, features [1, T, mel] -> embedding [1, E].
 
-    T is dynamic (resize the input); the file says 200. With `fast`, activations are u8 as it says. The metadata entry `voxpress_manifest` is the
-    JSON text of a ModelManifest.
+    T is dynamic (resize the input); the file says 200. With `fast`, activations are u8 as it says. The metadata entry
+    `voxpress_manifest` is the JSON text of a ModelManifest.
     Raises InputError if the program does not end in one vector per utterance, or for an unknown lowering.
     """
     if lowering not in ("voxpress", "stock"):
