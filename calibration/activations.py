@@ -6,7 +6,7 @@ Only a histogram of each tensor is kept, so that memory does not grow with the n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -168,13 +168,23 @@ def measure_ranges(
     )
 
 
-def calibration_features(cuts: Sequence[MonoCut], spec: FrontEndSpec, count: int) -> Mapping[str, Floats]:
+class CalibrationFeatures(Mapping[str, Floats]):
     """Mean-normalised features [frames, mel] of `count` of the cuts by id, spread evenly over them; all if fewer.
 
-    Of each at most the first 1000 frames. Raises InputError for faulty audio.
+    Of each at most the first 1000 frames. Read and computed when asked for, and not kept. Getting one raises InputError
+    for faulty audio.
     """
-    chosen = [cuts[index * len(cuts) // count] for index in range(count)] if count < len(cuts) else list(cuts)
-    source = FeatureSource(chosen, spec, cache="none")
-    return {
-        cut_id: mean_normalise(source.crop(cut_id, 0, min(source.frames(cut_id), MAX_FRAMES))) for cut_id in source.ids
-    }
+
+    def __init__(self, cuts: Sequence[MonoCut], spec: FrontEndSpec, count: int) -> None:
+        chosen = [cuts[index * len(cuts) // count] for index in range(count)] if count < len(cuts) else cuts
+        self._source = FeatureSource(chosen, spec, cache="none")
+
+    def __getitem__(self, cut_id: str) -> Floats:
+        frames = min(self._source.frames(cut_id), MAX_FRAMES)
+        return mean_normalise(self._source.crop(cut_id, 0, frames))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._source.ids)
+
+    def __len__(self) -> int:
+        return len(self._source.ids)

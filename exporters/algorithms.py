@@ -9,6 +9,7 @@ bounds allow.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +83,7 @@ class _Measure:
 
     def __init__(self, artifact: LoadedArtifact, ranges: ActivationRanges, utterances: Mapping[str, Floats]) -> None:
         self._artifact = artifact
-        self._inputs = [features[:FRAMES] for features in list(utterances.values())[:UTTERANCES]]
+        self._inputs = [features[:FRAMES] for features in islice(utterances.values(), UTTERANCES)]
         reference = decode(artifact)
         with torch.inference_mode():
             self._wanted = [reference(torch.from_numpy(x)[None])[0].numpy() for x in self._inputs]

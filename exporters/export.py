@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from calibration.activations import calibration_features, measure_ranges
+from calibration.activations import CalibrationFeatures, measure_ranges
 from calibration.ranges import MIN_UTTERANCES, ActivationRanges, RangeChoice, RangeMethod, read_ranges, write_ranges
 from exporters.algorithms import AlgorithmChoice, choose_algorithms
 from exporters.exported import ExportedFile, Format
@@ -117,7 +118,7 @@ def prepare_fast(
     if algorithms.algorithms:
         progress.say(_algorithms_text(name, algorithms))
         write_atomically(folder / f"{name}-algorithms.json", algorithms.model_dump_json(indent=1) + "\n")
-    checked = dict(list(utterances.items())[:VERIFIED_UTTERANCES])
+    checked = dict(islice(utterances.items(), VERIFIED_UTTERANCES))
     return FastReference(artifact, program, checked, max_seconds=max_seconds)
 
 
@@ -209,7 +210,7 @@ def _fast_reference(
         raise InputError(fast.audio, expected=f"at least {MIN_UTTERANCES} utterances", found=str(len(cuts)))
     return prepare_fast(
         artifact,
-        calibration_features(cuts, spec, fast.utterances),
+        CalibrationFeatures(cuts, spec, fast.utterances),
         out,
         max_seconds=max_seconds,
         progress=progress,

@@ -94,11 +94,9 @@ class FastReference:
             runner = _runner(data, file_format)
             found = {key: runner.embed(features) for key, features in self._inputs.items()}
         for key, wanted in self._rounded.items():
-            kernels = agreement([(found[key], wanted)])
-            if not kernels.cosine_min >= LEAST_KERNEL_COSINE:
-                _refuse(
-                    name, f"{LEAST_KERNEL_COSINE:g} to the u8 network in fp32 arithmetic for {key}", kernels.cosine_min
-                )
+            cosine = agreement([(found[key], wanted)]).cosine_min
+            if not cosine >= LEAST_KERNEL_COSINE:
+                _refuse(name, f"{LEAST_KERNEL_COSINE:g} to the u8 network in fp32 arithmetic for {key}", cosine)
         result = agreement([(found[key], self._exact[key]) for key in self._speech])
         if not result.cosine_min >= LEAST_COSINE:
             worst = min(self._speech, key=lambda key: agreement([(found[key], self._exact[key])]).cosine_min)

@@ -116,6 +116,12 @@ def evaluate(
     only: Annotated[str | None, typer.Option(help="The one model file of a bundle to evaluate.")] = None,
     crop_seconds: Annotated[float, typer.Option(help="Use only the first seconds of each utterance; 0: all.")] = 0.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="Keep weights packed and expand them at each call.")
+    ] = False,
+    reference: Annotated[
+        Path | None, typer.Option(help="A model whose embeddings the others' are compared with, by cosine.")
+    ] = None,
     cohort: Annotated[
         Path | None, typer.Option(help="Normalise scores (AS-Norm) with this model's `voxpress cohort` file.")
     ] = None,
@@ -134,6 +140,8 @@ def evaluate(
         only=only,
         crop_seconds=crop_seconds,
         threads=threads,
+        low_memory=low_memory,
+        reference=reference,
         cohort_file=cohort,
         cohort_top=cohort_top,
     )

@@ -21,4 +21,7 @@ void stats_pool_out(::executorch::runtime::KernelRuntimeContext& context, Stack 
 // are found by content and stay until room is needed or clear() is called.
 PackedStore& packed_store();
 
+// Overrides what the environment says about low memory, for all later calls.
+void set_low_memory(bool low_memory);
+
 }  // namespace voxpress::pte

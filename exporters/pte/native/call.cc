@@ -2,6 +2,7 @@
 
 #include <executorch/runtime/platform/log.h>
 
+#include <atomic>
 #include <limits>
 
 #include "prepared/packed_store.h"
@@ -25,14 +26,14 @@ bool same_sizes(const Tensor& a, const Tensor& b) {
   return true;
 }
 
-// Read once, at the first call: what the environment says, and whether it can be done.
+// What the environment says, read once, at the first use, and whether it can be done.
 struct Settings {
   Status status = apply_settings();
-  bool low_memory = low_memory_wanted();
+  std::atomic<bool> low_memory{low_memory_wanted()};
 };
 
-const Settings& settings() {
-  static const Settings found;
+Settings& settings() {
+  static Settings found;
   return found;
 }
 
@@ -66,6 +67,8 @@ PackedStore& packed_store() {
   static PackedStore* const store = new PackedStore(kPackedLimitBytes);  // never freed: ops may run until the very end
   return *store;
 }
+
+void set_low_memory(bool low_memory) { settings().low_memory = low_memory; }
 
 void fail(KernelRuntimeContext& context, Error error, const char* op, const char* what) {
   ET_LOG(Error, "%s: %s", op, what);

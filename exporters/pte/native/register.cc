@@ -36,4 +36,6 @@ int voxpress_register_ops(void) {
 
 size_t voxpress_release_packed(void) { return voxpress::pte::packed_store().clear(); }
 
+void voxpress_set_low_memory(int low_memory) { voxpress::pte::set_low_memory(low_memory != 0); }
+
 size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }

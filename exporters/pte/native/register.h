@@ -15,5 +15,10 @@ VOXPRESS_PTE_API int voxpress_register_ops(void);
 // forgotten.
 VOXPRESS_PTE_API size_t voxpress_release_packed(void);
 
+// Whether weights are kept packed as they lie in the file and expanded at each call (not 0), which saves their memory
+// and takes time, or are expanded once (0). Without it the environment says so: VOXPRESS_LOW_MEMORY=1. Counts for all
+// calls that begin later; what is already expanded stays until voxpress_release_packed.
+VOXPRESS_PTE_API void voxpress_set_low_memory(int low_memory);
+
 // Writes the names of the kernels that have run in this process, as text; see base/usage.h.
 VOXPRESS_PTE_API size_t voxpress_kernels_used(char* text, size_t size);
