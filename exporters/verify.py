@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from exporters.exported import Agreement, Format
+from exporters.fast import FastProgram
+from exporters.pte.emit import PressedNetwork
 from exporters.pte.run import PteRunner
 from exporters.tflite.run import TfliteRunner
 from pipeline.artifact.decode import decode
@@ -19,44 +23,125 @@ from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import VerificationError
 from pipeline.features.fbank import max_frames, min_frames
 
+Floats = npt.NDArray[np.float32]
+
 TOLERANCE = 1e-4  # relative; fp32 sums in another order stay well below it, a wrong layout or padding far above
+
+# Mode fast, cosines of embeddings. To decode(artifact) on speech, as the kernels' accuracy is promised; to the same u8
+# network computed in fp32, which leaves only the kernels' own roundings, at every length of noise as well.
+LEAST_COSINE = 0.99
+LEAST_MEAN_COSINE = 0.999
+LEAST_KERNEL_COSINE = 0.995
 
 # Lengths around everything that could round differently: odd, even, one more than a multiple of the total stride of 8.
 _FRAME_COUNTS = (98, 200, 301)
 
 
 def verify_model(
-    data: bytes, file_format: Literal["pte", "tflite"], artifact: LoadedArtifact, *, max_seconds: float, name: str
-) -> float:
-    """Largest relative error max|e - r| / max|r| of the model's embeddings e to the reference's r.
+    data: bytes, file_format: Format, artifact: LoadedArtifact, *, max_seconds: float, name: str
+) -> Agreement:
+    """How far the model's embeddings are from the reference's, for files of fp32 activations.
 
     Checked on seeded noise of the shortest and the longest length allowed (at most 1000 frames) and some between.
-    Raises VerificationError if it exceeds 1e-4.
+    Raises VerificationError if a relative error max|e - r| / max|r| exceeds 1e-4.
     """
     with _native_chatter_held_back():
-        return _largest_error(data, file_format, artifact, max_seconds, name)
+        runner, reference = _runner(data, file_format), decode(artifact)
+        pairs = []
+        for features in _noise(artifact, max_seconds):
+            with torch.inference_mode():
+                wanted = reference(torch.from_numpy(features)[None])[0].numpy()
+            pairs.append((runner.embed(features), wanted))
+            error = agreement(pairs[-1:]).max_relative_error
+            if not error <= TOLERANCE:  # also catches NaN
+                what = f"embeddings within {TOLERANCE:g} of the reference's at {len(features)} frames"
+                raise VerificationError(f"{name}: expected {what}, found {error:.3g}")
+    return agreement(pairs)
 
 
-def _largest_error(
-    data: bytes, file_format: Literal["pte", "tflite"], artifact: LoadedArtifact, max_seconds: float, name: str
-) -> float:
-    reference = decode(artifact)
+class FastReference:
+    """What the files of one artifact in mode `fast` are checked against.
+
+    References are embeddings of `utterances` (features [frames, mel] by name) by decode(artifact), and of these and of
+    noise by the program in fp32 arithmetic on u8 activations; the first file that passes is the reference of the
+    others, which must give the same bytes.
+    """
+
+    def __init__(
+        self, artifact: LoadedArtifact, program: FastProgram, utterances: Mapping[str, Floats], *, max_seconds: float
+    ) -> None:
+        spec = artifact.header.frontend
+        longest = max_frames(max_seconds, spec)
+        self.artifact, self.program = artifact, program
+        self._inputs = {name: features[:longest] for name, features in utterances.items()}
+        self._inputs |= {f"noise of {len(noise)} frames": noise for noise in _noise(artifact, max_seconds)}
+        self._speech = tuple(utterances)
+        exact, rounded = decode(artifact), PressedNetwork(artifact, program).eval()
+        with torch.inference_mode():
+            self._exact = {name: exact(torch.from_numpy(self._inputs[name])[None])[0].numpy() for name in self._speech}
+            self._rounded = {
+                name: rounded(torch.from_numpy(features)[None])[0].numpy() for name, features in self._inputs.items()
+            }
+        self._first: tuple[str, dict[str, Floats]] | None = None
+
+    def verify(self, data: bytes, file_format: Format, *, name: str) -> Agreement:
+        """How far the model's embeddings of the utterances are from those of decode(artifact).
+
+        Raises VerificationError if a cosine to them is below 0.99 or their mean below 0.999, if one to the u8 network
+        in fp32 arithmetic is below 0.995, or if embeddings are not, bit by bit, those of the first file checked.
+        """
+        with _native_chatter_held_back():
+            runner = _runner(data, file_format)
+            found = {key: runner.embed(features) for key, features in self._inputs.items()}
+        for key, wanted in self._rounded.items():
+            cosine = agreement([(found[key], wanted)]).cosine_min
+            if not cosine >= LEAST_KERNEL_COSINE:
+                _refuse(name, f"{LEAST_KERNEL_COSINE:g} to the u8 network in fp32 arithmetic for {key}", cosine)
+        result = agreement([(found[key], self._exact[key]) for key in self._speech])
+        if not result.cosine_min >= LEAST_COSINE:
+            worst = min(self._speech, key=lambda key: agreement([(found[key], self._exact[key])]).cosine_min)
+            _refuse(name, f"{LEAST_COSINE:g} to the reference for {worst}", result.cosine_min)
+        if not result.cosine_mean >= LEAST_MEAN_COSINE:
+            _refuse(name, f"{LEAST_MEAN_COSINE:g} to the reference on the mean", result.cosine_mean)
+        if self._first is None:
+            self._first = (name, found)
+        for key, embedding in self._first[1].items():
+            if embedding.tobytes() != found[key].tobytes():
+                raise VerificationError(f"{name}: expected the embeddings of {self._first[0]}, found others for {key}")
+        return result
+
+
+def agreement(pairs: Sequence[tuple[Floats, Floats]]) -> Agreement:
+    """Relative errors and cosines of embeddings [E] to references [E], given in pairs."""
+    errors, cosines = [], []
+    for embedding, wanted in pairs:
+        e, r = embedding.astype(np.float64), wanted.astype(np.float64)
+        errors.append(float(np.abs(e - r).max() / np.abs(r).max()))
+        cosines.append(float(e @ r / (np.linalg.norm(e) * np.linalg.norm(r))))
+    return Agreement(
+        checked=len(pairs),
+        max_relative_error=max(errors),
+        cosine_mean=float(np.mean(cosines)),
+        cosine_min=min(cosines),
+    )
+
+
+def _refuse(name: str, expected: str, found: float) -> None:
+    raise VerificationError(f"{name}: expected embeddings of a cosine of at least {expected}, found {found:.5f}")
+
+
+def _runner(data: bytes, file_format: Literal["pte", "tflite"]) -> PteRunner | TfliteRunner:
+    return PteRunner(data) if file_format == "pte" else TfliteRunner(data)
+
+
+def _noise(artifact: LoadedArtifact, max_seconds: float) -> Iterator[Floats]:
+    """Seeded noise of the shortest and the longest length allowed, at most 1000 frames, and some between."""
     spec = artifact.header.frontend
     longest = max_frames(max_seconds, spec)
     counts = {min_frames(spec), min(longest, 1000), *(count for count in _FRAME_COUNTS if count <= longest)}
-    runner = PteRunner(data) if file_format == "pte" else TfliteRunner(data)
-    worst = 0.0
     rng = np.random.default_rng(0)
     for count in sorted(counts):
-        features = rng.normal(0.0, 2.0, (count, spec.num_mel_bins)).astype(np.float32)
-        with torch.inference_mode():
-            wanted = reference(torch.from_numpy(features)[None])[0].numpy()
-        error = float(np.abs(runner.embed(features) - wanted).max() / np.abs(wanted).max())
-        if not error <= TOLERANCE:  # also catches NaN
-            what = f"embeddings within {TOLERANCE:g} of the reference's at {count} frames"
-            raise VerificationError(f"{name}: expected {what}, found {error:.3g}")
-        worst = max(worst, error)
-    return worst
+        yield rng.normal(0.0, 2.0, (count, spec.num_mel_bins)).astype(np.float32)
 
 
 @contextmanager

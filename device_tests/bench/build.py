@@ -19,11 +19,12 @@ from safetensors.numpy import save
 from device_tests.bench.contenders import Contender
 from device_tests.bench.subject import Subject, features_digest, write_reference
 from device_tests.drive.engine import engine_environment
-from exporters.export import ExportRequest, export_artifact
+from exporters.export import ExportRequest, export_artifact, prepare_fast
 from exporters.peers.build import FILES_LIST
 from exporters.peers.catalogue import INSTALL_HINT
-from pipeline.artifact.store import WEIGHTS_FILE, read_artifact
-from pipeline.errors import InputError, VoxPressError
+from exporters.verify import FastReference
+from pipeline.artifact.store import WEIGHTS_FILE, LoadedArtifact, read_artifact
+from pipeline.errors import InputError, VerificationError, VoxPressError
 from pipeline.files import folder_written_whole, sha256_file, write_atomically
 from pipeline.progress import Progress
 from pipeline.stamp import STAMP_FILE, current_stamp, make_stamp, write_stamp
@@ -57,9 +58,10 @@ class _Settings(BaseModel):
 class Builder:
     """Builds contenders of one subject below a work folder."""
 
-    def __init__(self, subject: Subject, work: Path, *, frames: int, max_seconds: float) -> None:
-        """`frames`: the length of crops; `max_seconds`: the longest utterance that will be measured."""
-        self.subject, self.work, self.frames, self.max_seconds = subject, work, frames, max_seconds
+    def __init__(self, subject: Subject, work: Path, *, max_seconds: float, progress: Progress) -> None:
+        """`max_seconds`: the longest utterance that will be measured."""
+        self.subject, self.work, self.max_seconds, self.progress = subject, work, max_seconds, progress
+        self._fast: dict[str, FastReference] = {}
         self._reference = work / "reference"
         write_reference(subject, self._reference)
         self._calibration = work / "calibration.safetensors"
@@ -70,21 +72,23 @@ class Builder:
         }
 
     def build(self, contender: Contender, frames: int) -> Built:
-        """The files of a contender for utterances of `frames` frames. What goes wrong with a peer is in the result.
+        """The files of a contender for utterances of `frames` frames.
 
-        Raises VoxPressError if one of our own files cannot be made.
+        What goes wrong with a peer is in the result, and so is one of our own files that is too far from its reference.
         """
         fixed = contender.peer is not None and contender.peer.fixed_length
         missing = contender.peer.missing_packages() if contender.peer is not None else ()
         if missing:
             return Built(failure=f"not installed: {', '.join(missing)} ({INSTALL_HINT})")
         settings = _Settings(
-            contender=contender.name if contender.peer is not None else f"{contender.bits}.{contender.format}",
+            contender=contender.name if contender.peer is not None else _file_name(contender),
             frames=frames if fixed else None,
             max_seconds=self.max_seconds,
             packages=_versions(contender),
         )
-        inputs = self._inputs if contender.peer is not None else {"artifact": self._pressed_sha256(contender)}
+        inputs = self._inputs
+        if contender.peer is None:
+            inputs = {"artifact": self._pressed_sha256(contender), "calibration": self._inputs["calibration"]}
         name = settings.contender if not fixed else f"{settings.contender}-{frames}"
         folder = self.work / "files" / name
         if current_stamp("bench", settings, inputs, folder) is None:
@@ -95,18 +99,30 @@ class Builder:
                     else:
                         self._build_ours(contender, partial)
                     write_stamp(partial, make_stamp("bench", settings, inputs, partial))
-            except _PeerError as failure:
+            except (_PeerError, VerificationError) as failure:
                 return Built(failure=str(failure))
         names = json.loads((folder / FILES_LIST).read_text(encoding="utf-8"))
         return Built(files=tuple(folder / name for name in names))
 
     def _build_ours(self, contender: Contender, folder: Path) -> None:
-        if contender.bits is None or contender.format is None:
+        if contender.bits is None or contender.format is None or contender.mode is None:
             raise ValueError(f"{contender.name} is none of our files")
         artifact = read_artifact(self.subject.pressed[contender.bits])
-        request = ExportRequest(artifact, contender.bits, contender.format, "voxpress")
+        fast = self._fast_reference(contender.bits, artifact) if contender.mode.mode == "fast" else None
+        request = ExportRequest(artifact, contender.bits, contender.format, "voxpress", fast)
         exported = export_artifact(request, folder, max_seconds=self.max_seconds)
         write_atomically(folder / FILES_LIST, json.dumps([exported.file]) + "\n")
+
+    def _fast_reference(self, bits: str, artifact: LoadedArtifact) -> FastReference:
+        """What both formats' files of a width in mode fast are made by."""
+        if bits not in self._fast:
+            folder = self.work / "activations" / bits
+            folder.mkdir(parents=True, exist_ok=True)
+            utterances = dict(self.subject.calibration)
+            self._fast[bits] = prepare_fast(
+                artifact, utterances, folder, max_seconds=self.max_seconds, progress=self.progress
+            )
+        return self._fast[bits]
 
     def _build_peer(self, name: str, folder: Path, frames: int) -> None:
         command = [sys.executable, "-m", "exporters.peers.build", name, "--artifact", str(self._reference)]
@@ -168,6 +184,11 @@ def _keep_listed(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _file_name(contender: Contender) -> str:
+    """Name of our file, which modes with and without low memory share."""
+    return f"{contender.bits}-{contender.mode.mode if contender.mode else ''}.{contender.format}"
 
 
 def _versions(contender: Contender) -> dict[str, str]:

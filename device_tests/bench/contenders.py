@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from device_tests.bench.records import Kind
 from exporters.exported import Format
+from exporters.manifest import Mode
 from exporters.peers.catalogue import Peer
 from pipeline.errors import InputError
 
 
 @dataclass(frozen=True)
-class Mode:
-    """One numeric mode of our files: how it is exported and with which settings of its process it runs."""
+class BenchMode:
+    """One way of running our files: the arithmetic they are exported for, and whether weights stay packed."""
 
-    name: str
-    environment: Mapping[str, str] = field(default_factory=dict)
+    mode: Mode
+    low_memory: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in options and rows."""
+        return f"{self.mode}-low-memory" if self.low_memory else self.mode
 
 
-# A mode is a row here; what is exported and measured follows from it.
-MODES = (
-    Mode("exact"),
-    Mode("exact-low-memory", {"VOXPRESS_LOW_MEMORY": "1"}),
-)
+MODES = (BenchMode("exact"), BenchMode("exact", True), BenchMode("fast"), BenchMode("fast", True))
 FORMATS: tuple[Format, ...] = ("pte", "tflite")
 
 _RUNTIMES: dict[Format, str] = {"pte": "executorch", "tflite": "litert"}
@@ -39,21 +41,21 @@ class Contender:
     runtime: str
     peer: Peer | None = None
     bits: str | None = None
-    mode: Mode | None = None
+    mode: BenchMode | None = None
     format: Format | None = None
 
     @property
-    def environment(self) -> Mapping[str, str]:
-        """Variables of its process."""
-        return {} if self.mode is None else self.mode.environment
+    def low_memory(self) -> bool:
+        """Whether its process keeps weights packed."""
+        return self.mode is not None and self.mode.low_memory
 
 
-def our_contenders(bits: Sequence[str], modes: Sequence[Mode], formats: Sequence[Format]) -> list[Contender]:
+def our_contenders(bits: Sequence[str], modes: Sequence[BenchMode], formats: Sequence[Format]) -> list[Contender]:
     """Our files of every combination, widths first; `bits` are labels as artifacts have them, "4bit"."""
     return [
         Contender(
             name=f"voxpress-{width}-{mode.name}.{one}",
-            title=f"VoxPress .{one} {width} {mode.name.replace('-', ' ', 1).replace('low-memory', '(low memory)')}",
+            title=f"VoxPress .{one} {width} {mode.mode}{', low memory' if mode.low_memory else ''}",
             kind="voxpress",
             runtime=_RUNTIMES[one],
             bits=width,
@@ -71,7 +73,7 @@ def peer_contenders(peers: Sequence[Peer]) -> list[Contender]:
     return [Contender(peer.name, peer.title, peer.kind, peer.runtime, peer=peer) for peer in peers]
 
 
-def choose_modes(words: str) -> tuple[Mode, ...]:
+def choose_modes(words: str) -> tuple[BenchMode, ...]:
     """Modes of a comma-separated list, or "all". Raises InputError for a word that is none."""
     names = [mode.name for mode in MODES]
     if words == "all":

@@ -21,9 +21,17 @@ Floats = npt.NDArray[np.float32]
 
 
 class Engine(ABC):
-    """A runtime, ready to load one model."""
+    """A runtime, ready to load one model; `low_memory` is for the weights of our own ops."""
 
     distribution: str
+
+    def __init__(self, *, low_memory: bool = False) -> None:
+        self.low_memory = low_memory
+        self.prepare()
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Import the runtime."""
 
     @property
     def runtime_version(self) -> str:
@@ -52,7 +60,8 @@ class LiteRtEngine(Engine):
 
     distribution = "ai-edge-litert"
 
-    def __init__(self) -> None:
+    def prepare(self) -> None:
+        """See the base class."""
         from device_tests.harness.litert_engine import kernels_used
         from exporters.tflite.run import TfliteRunner
 
@@ -60,7 +69,7 @@ class LiteRtEngine(Engine):
 
     def load(self, model: Path, threads: int, frames: int) -> None:
         """Load the model; see the base class."""
-        self._runner = self._runner_class(model, threads=threads)
+        self._runner = self._runner_class(model, threads=threads, low_memory=self.low_memory)
 
     def embed(self, features: Floats) -> Floats:
         """See the base class."""
@@ -80,7 +89,8 @@ class OnnxRuntimeEngine(Engine):
 
     distribution = "onnxruntime"
 
-    def __init__(self) -> None:
+    def prepare(self) -> None:
+        """See the base class."""
         import onnxruntime
 
         self._module = onnxruntime
@@ -101,7 +111,8 @@ class OpenVinoEngine(Engine):
 
     distribution = "openvino"
 
-    def __init__(self) -> None:
+    def prepare(self) -> None:
+        """See the base class."""
         import openvino
 
         self._module = openvino
@@ -127,7 +138,8 @@ class NcnnEngine(Engine):
 
     distribution = "ncnn"
 
-    def __init__(self) -> None:
+    def prepare(self) -> None:
+        """See the base class."""
         import ncnn
 
         self._module = ncnn
@@ -158,7 +170,8 @@ class MnnEngine(Engine):
     distribution = "MNN"
     memory = "normal"
 
-    def __init__(self) -> None:
+    def prepare(self) -> None:
+        """See the base class."""
         import MNN.expr
         import MNN.nn
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -55,9 +55,9 @@ def cores_for(threads: int) -> list[int]:
 class Worker:
     """A process that has loaded a model. Every method raises WorkerError if it fails, hangs or has died."""
 
-    def __init__(self, command: Sequence[str], *, threads: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, command: Sequence[str], *, threads: int) -> None:
         """Start `command` on as many cores as threads and wait until its model is loaded and has run once."""
-        variables = {**engine_environment(), **dict.fromkeys(_THREAD_VARIABLES, str(threads)), **(environment or {})}
+        variables = {**engine_environment(), **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._pending = b""
         try:

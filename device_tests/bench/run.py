@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import save
 
 from device_tests.bench.build import Builder, Built, build_all
-from device_tests.bench.contenders import Contender, Mode, our_contenders, peer_contenders
+from device_tests.bench.contenders import BenchMode, Contender, our_contenders, peer_contenders
 from device_tests.bench.layers import time_layers
 from device_tests.bench.process import Worker, cores_for
 from device_tests.bench.records import (
@@ -61,7 +61,7 @@ class BenchRequest:
 
     model: str
     peers: Sequence[Peer]
-    modes: Sequence[Mode]
+    modes: Sequence[BenchMode]
     formats: Sequence[Format]
     bits: Sequence[int] = (8, 4, 2, 1)
     growth_seconds: Sequence[float] = ()
@@ -173,7 +173,7 @@ def _prepare(request: BenchRequest, out: Path, progress: Progress) -> _Bench:
             f"not installed: {', '.join(missing)}; the peers that need them are rows without figures "
             f"until `{INSTALL_HINT}`"
         )
-    builder = Builder(subject, work, frames=protocol.frames, max_seconds=max_seconds)
+    builder = Builder(subject, work, max_seconds=max_seconds, progress=progress)
     lengths = list(dict.fromkeys((protocol.frames, *growth)))
     return _Bench(subject, contenders, build_all(builder, contenders, lengths, progress), protocol, max_seconds)
 
@@ -182,6 +182,7 @@ def worker_command(contender: Contender, model: Path, features: Path, *, threads
     """The process that runs a contender's file. Raises MissingToolError if it is not built."""
     words = ["--model", str(model), "--features", str(features)]
     words += ["--threads", str(threads), "--speed-frames", str(frames)]
+    words += ["--low-memory"] if contender.low_memory else []
     if contender.runtime == "executorch":
         return [str(native_path("pte_runner")), "--serve", *words]
     engine = "mnn-few-bits" if contender.kind == "weight-only" and contender.runtime == "mnn" else contender.runtime
@@ -294,7 +295,7 @@ class _Session:
     def _start(self, contender: Contender, frames: int, threads: int) -> Worker:
         model = self.bench.built[contender.name, frames].files[0]
         command = worker_command(contender, model, self._features(frames), threads=threads, frames=frames)
-        return Worker(command, threads=threads, environment=contender.environment)
+        return Worker(command, threads=threads)
 
     def _features(self, frames: int) -> Path:
         return self.folder / f"features-{frames}.safetensors"
@@ -305,9 +306,8 @@ class _Session:
             contender.name: [sha256_file(path) for path in self.bench.built[contender.name, frames].files]
             for contender in self.bench.contenders
         }
-        settings = {contender.name: dict(contender.environment) for contender in self.bench.contenders}
         features = features_digest(self.bench.subject.compared_at(frames))
-        what = [files, settings, features, list(threads), self.bench.protocol.model_dump(mode="json")]
+        what = [files, features, list(threads), self.bench.protocol.model_dump(mode="json")]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     @staticmethod

@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--speed-frames", type=int, required=True)
+    parser.add_argument("--low-memory", action="store_true", help="keep the weights of our ops packed")
     options = parser.parse_args(arguments)
     answers = _take_stdout()
     try:
@@ -56,7 +57,7 @@ def _take_stdout() -> TextIO:
 def _serve(options: argparse.Namespace, answers: TextIO) -> None:
     features = read_features(options.features)
     speed_input = cut_for_speed(features, options.speed_frames)
-    engine = ENGINES[options.engine]()
+    engine = ENGINES[options.engine](low_memory=options.low_memory)
 
     def answer(members: dict[str, Any]) -> None:
         answers.write(json.dumps(members) + "\n")

@@ -9,6 +9,7 @@
 #include "driver.h"
 #include "engine.h"
 #include "errors.h"
+#include "register.h"
 
 namespace {
 
@@ -18,7 +19,7 @@ using voxpress::harness::RunOptions;
 constexpr int kInputExitCode = 2;
 constexpr char kUsage[] =
     "usage: voxpress_pte_runner --model X.pte --features features.safetensors --out DIR [--warmup 2] [--runs 10] "
-    "[--speed-frames 200] [--threads 1] [--skip-accuracy]; or --serve without --out, --warmup and --runs";
+    "[--speed-frames 200] [--threads 1] [--low-memory] [--skip-accuracy]; or --serve without --out, --warmup, --runs";
 
 int64_t parse_count(std::string_view option, std::string_view text, int64_t smallest, int64_t largest) {
   int64_t value = 0;
@@ -46,6 +47,10 @@ Words parse_words(int argc, char** argv) {
     }
     if (option == "--serve") {
       words.serve = true;
+      continue;
+    }
+    if (option == "--low-memory") {
+      voxpress_set_low_memory(1);
       continue;
     }
     if (i + 1 == argc)

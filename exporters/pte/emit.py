@@ -11,8 +11,17 @@ from executorch.exir import ExecutorchBackendConfig, to_edge, to_edge_transform_
 from torch import Tensor, nn
 from torch.nn import functional
 
-import exporters.pte.ops  # noqa: F401 - registers voxpress::conv2d and voxpress::stats_pool with torch
-from exporters.manifest import CONV2D_VERSION, MANIFEST_KEY, STATS_POOL_VERSION, Lowering, model_manifest
+import exporters.pte.conv2d_u8
+import exporters.pte.ops  # noqa: F401
+from exporters.fast import FastLayer, FastProgram, Quantization
+from exporters.manifest import (
+    CONV2D_U8_VERSION,
+    CONV2D_VERSION,
+    MANIFEST_KEY,
+    STATS_POOL_VERSION,
+    Lowering,
+    model_manifest,
+)
 from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import InputError
@@ -21,6 +30,9 @@ from pipeline.features.spec import FrontEndSpec
 
 # Every constant starts on a cache line, so that kernels may read codes straight from the mapped file.
 _CONSTANT_ALIGNMENT = 64
+
+# What the ops are told of tensors that are not u8; they do not look at it.
+_UNUSED = Quantization(1.0, 0)
 
 
 @dataclass(frozen=True)
@@ -43,21 +55,24 @@ def frame_range(spec: FrontEndSpec, max_seconds: float) -> FrameRange:
     return limits
 
 
-def emit_pte(artifact: LoadedArtifact, *, lowering: Lowering, max_seconds: float) -> bytes:
+def emit_pte(
+    artifact: LoadedArtifact, *, lowering: Lowering, max_seconds: float, fast: FastProgram | None = None
+) -> bytes:
     """The bytes of a .pte with the method `forward`: features [1, frames, mel] -> embedding [1, E].
 
     `voxpress` keeps the packed codes and calls our ops; `stock` dequantizes to fp32 and calls XNNPACK and portable ops
-    only. Memory is planned for utterances of `max_seconds`; shorter ones run as they are, down to the front-end's
-    `min_seconds`. The file also answers the methods `min_frames`, `max_frames` and `voxpress_manifest` (JSON text).
+    only. With `fast`, activations are u8 as it says. Memory is planned for utterances of `max_seconds`; shorter ones
+    run as they are, down to the front-end's `min_seconds`. The file also answers the methods `min_frames`, `max_frames`
+    and `voxpress_manifest` (JSON text).
     Raises InputError if `max_seconds` is too small.
     """
     limits = frame_range(artifact.header.frontend, max_seconds)
-    network = PressedNetwork(artifact) if lowering == "voxpress" else StockNetwork(artifact)
+    network = PressedNetwork(artifact, fast) if lowering == "voxpress" else StockNetwork(artifact)
     example = torch.zeros(1, limits.maximum, artifact.header.frontend.num_mel_bins)
     frames = torch.export.Dim("frames", min=limits.minimum, max=limits.maximum)
     with torch.no_grad():
         exported = torch.export.export(network.eval(), (example,), dynamic_shapes=({1: frames},), strict=True)
-    manifest = model_manifest(artifact, lowering, max_frames=limits.maximum)
+    manifest = model_manifest(artifact, lowering, max_frames=limits.maximum, fast=fast)
     answers = {
         "min_frames": limits.minimum,
         "max_frames": limits.maximum,
@@ -74,10 +89,15 @@ def emit_pte(artifact: LoadedArtifact, *, lowering: Lowering, max_seconds: float
 class PressedNetwork(nn.Module):
     """An artifact's program in VoxPress ops on packed codes: features [1, frames, mel] -> embedding [1, E]."""
 
-    def __init__(self, artifact: LoadedArtifact) -> None:
+    def __init__(self, artifact: LoadedArtifact, fast: FastProgram | None = None) -> None:
         super().__init__()
         self.header = artifact.header
-        self.layers = nn.ModuleDict({_key(name): _PackedLayer(layer) for name, layer in artifact.layers.items()})
+        self.layers = nn.ModuleDict(
+            {
+                _key(name): _PackedLayer(layer) if fast is None else _FastLayer(layer, fast.layer(layer.node))
+                for name, layer in artifact.layers.items()
+            }
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """[1, frames, mel] -> [1, E]."""
@@ -123,6 +143,40 @@ class _PackedLayer(nn.Module):
             node.bits,
             node.relu,
             CONV2D_VERSION,
+        )
+        return y
+
+
+class _FastLayer(_PackedLayer):
+    def __init__(self, layer: StoredLayer, fast: FastLayer) -> None:
+        super().__init__(layer)
+        self.fast = fast
+
+    def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        node, fast = self.node, self.fast
+        source, added, target = (one or _UNUSED for one in (fast.input, fast.residual, fast.output))
+        y: Tensor = torch.ops.voxpress.conv2d_u8(
+            x,
+            self.codes,
+            self.palette,
+            self.scale,
+            self.bias,
+            residual,
+            list(node.kernel),
+            list(node.stride),
+            list(node.padding),
+            node.groups,
+            node.bits,
+            node.relu,
+            source.scale,
+            source.zero,
+            added.scale,
+            added.zero,
+            fast.output is not None,
+            target.scale,
+            target.zero,
+            int(fast.algorithm),
+            CONV2D_U8_VERSION,
         )
         return y
 

@@ -18,14 +18,17 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from exporters.manifest import CONV2D_VERSION, STATS_POOL_VERSION, Lowering, model_manifest
+from exporters.fast import FastLayer, FastProgram, Quantization
+from exporters.manifest import CONV2D_U8_VERSION, CONV2D_VERSION, STATS_POOL_VERSION, Lowering, model_manifest
 from exporters.tflite.graph import ABSENT, Graph
 from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode, StatsPoolNode, conv_out_size
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import InputError
 
 CONV2D_OP = "voxpress.conv2d"
+CONV2D_U8_OP = "voxpress.conv2d_u8"
 STATS_POOL_OP = "voxpress.stats_pool"
+OUR_OPS = (CONV2D_OP, CONV2D_U8_OP, STATS_POOL_OP)
 OUTPUT_NAME = "embedding"
 # Frames of the input until the caller resizes it: two seconds, so that tools that never resize measure a fair length.
 DEFAULT_FRAMES = 200
@@ -33,18 +36,22 @@ DEFAULT_FRAMES = 200
 _RELU = schema.ActivationFunctionType.RELU
 _NO_ACTIVATION = schema.ActivationFunctionType.NONE
 
+# What the custom options say of tensors that are not u8.
+_UNUSED = Quantization(1.0, 0)
 
-def emit_tflite(artifact: LoadedArtifact, *, lowering: Lowering) -> bytes:
+
+def emit_tflite(artifact: LoadedArtifact, *, lowering: Lowering, fast: FastProgram | None = None) -> bytes:
     """The .tflite file of an artifact: signature `serving_default`, features [1, T, mel] -> embedding [1, E].
 
-    T is dynamic (resize the input); the file says 200. The metadata entry `voxpress_manifest` is the
-    JSON text of a ModelManifest.
+    T is dynamic (resize the input); the file says 200. With `fast`, activations are u8 as it says. The metadata entry
+    `voxpress_manifest` is the JSON text of a ModelManifest.
     Raises InputError if the program does not end in one vector per utterance, or for an unknown lowering.
     """
     if lowering not in ("voxpress", "stock"):
         raise InputError("lowering", expected="voxpress or stock", found=repr(lowering))
-    writer = _VoxPressWriter(artifact) if lowering == "voxpress" else _StockWriter(artifact)
-    return writer.write(lowering)
+    if lowering == "stock":
+        return _StockWriter(artifact).write(lowering)
+    return (_VoxPressWriter(artifact) if fast is None else _FastWriter(artifact, fast)).write(lowering)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class _Writer(ABC):
     def __init__(self, artifact: LoadedArtifact) -> None:
         self.artifact = artifact
         self.graph = Graph()
+        self.fast: FastProgram | None = None
 
     @abstractmethod
     def conv2d(self, layer: StoredLayer, x: _Value, residual: _Value | None) -> _Value:
@@ -102,8 +110,8 @@ class _Writer(ABC):
         return self.graph.finish(
             inputs={INPUT_NAME: features},
             outputs={OUTPUT_NAME: embedding},
-            manifest=model_manifest(self.artifact, lowering, max_frames=None).model_dump_json(),
-            description=f"VoxPress {header.name}, {lowering} ops",
+            manifest=model_manifest(self.artifact, lowering, max_frames=None, fast=self.fast).model_dump_json(),
+            description=f"VoxPress {header.name}, {lowering} ops, mode {'exact' if self.fast is None else 'fast'}",
         )
 
     def out_value(self, node: Conv2dNode, x: _Value, name: str) -> _Value:
@@ -114,7 +122,8 @@ class _Writer(ABC):
             raise InputError(
                 f"layer {node.name}", expected=f"an output for {DEFAULT_FRAMES} frames of input", found="none"
             )
-        return self._new(name, frames, mel, node.out_channels, dynamic=x.dynamic)
+        output = None if self.fast is None else self.fast.layer(node).output
+        return self._new(name, frames, mel, node.out_channels, dynamic=x.dynamic, quantization=output)
 
     def pooled_value(self, name: str, x: _Value) -> _Value:
         """The tensor that statistics pooling over x gives."""
@@ -129,8 +138,21 @@ class _Writer(ABC):
         sizes = self.graph.constant(f"shape.{target}", np.array(shape, np.int32))
         self.graph.builtin("RESHAPE", [source, sizes], target, options=schema.ReshapeOptionsT(newShape=list(shape)))
 
-    def _new(self, name: str, frames: int, mel: int, channels: int, *, dynamic: bool) -> _Value:
-        index = self.graph.value(name, (1, frames, mel, channels), dynamic_axis=1 if dynamic else None)
+    def _new(
+        self,
+        name: str,
+        frames: int,
+        mel: int,
+        channels: int,
+        *,
+        dynamic: bool,
+        quantization: Quantization | None = None,
+    ) -> _Value:
+        shape, axis = (1, frames, mel, channels), 1 if dynamic else None
+        if quantization is None:
+            index = self.graph.value(name, shape, dynamic_axis=axis)
+        else:
+            index = self.graph.quantized_value(name, shape, quantization.scale, quantization.zero, dynamic_axis=axis)
         return _Value(index, frames, mel, channels, dynamic)
 
 
@@ -147,8 +169,12 @@ class _VoxPressWriter(_Writer):
         y = self.out_value(node, x, node.name)
         inputs = [x.index, codes, palette, constant("scale", layer.scale), constant("bias", layer.bias)]
         inputs.append(ABSENT if residual is None else residual.index)
-        self.graph.custom(CONV2D_OP, inputs, y.index, options=conv2d_options(node))
+        self.convolution(node, inputs, y.index)
         return y
+
+    def convolution(self, node: Conv2dNode, inputs: list[int], output: int) -> None:
+        """Append the op of a layer."""
+        self.graph.custom(CONV2D_OP, inputs, output, options=conv2d_options(node))
 
     def stats_pool(self, node: StatsPoolNode, x: _Value) -> _Value:
         y = self.pooled_value(node.name, x)
@@ -159,10 +185,33 @@ class _VoxPressWriter(_Writer):
         return self.graph.constant(f"{layer}.{name}", data)
 
 
+class _FastWriter(_VoxPressWriter):
+    """The same with u8 activations; their scales and zeros are in the options and, for other tools, in the tensors."""
+
+    def __init__(self, artifact: LoadedArtifact, fast: FastProgram) -> None:
+        super().__init__(artifact)
+        self.fast = fast
+        self._program = fast
+
+    def convolution(self, node: Conv2dNode, inputs: list[int], output: int) -> None:
+        """Append the op of a layer."""
+        self.graph.custom(CONV2D_U8_OP, inputs, output, options=conv2d_u8_options(node, self._program.layer(node)))
+
+
 def conv2d_options(node: Conv2dNode) -> bytes:
     """Custom options of `voxpress.conv2d`, 40 bytes, little-endian."""
     sizes = (*node.kernel, *node.stride, *node.padding, node.groups, 0)
     return struct.pack("<4sHBB8i", b"VXC2", CONV2D_VERSION, node.bits, node.relu, *sizes)
+
+
+def conv2d_u8_options(node: Conv2dNode, fast: FastLayer) -> bytes:
+    """Custom options of `voxpress.conv2d_u8`, 64 bytes, little-endian."""
+    sizes = (*node.kernel, *node.stride, *node.padding, node.groups)
+    tensors = (fast.input, fast.residual, fast.output)
+    elements = [tensor is not None for tensor in tensors]
+    ranges = [number for tensor in tensors for number in ((tensor or _UNUSED).scale, (tensor or _UNUSED).zero)]
+    start = (b"VXU8", CONV2D_U8_VERSION, node.bits, node.relu)
+    return struct.pack("<4sHBB7i4B" + 3 * "fi", *start, *sizes, *elements, int(fast.algorithm), *ranges)
 
 
 def stats_pool_options() -> bytes:

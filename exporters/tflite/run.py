@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Delegate, Interpreter, load_delegate
 
 from exporters.manifest import MANIFEST_KEY, ModelManifest, parse_manifest
 from exporters.native import native_path
-from exporters.tflite.emit import CONV2D_OP, OUTPUT_NAME, STATS_POOL_OP
+from exporters.tflite.emit import OUR_OPS, OUTPUT_NAME
 from exporters.tflite.graph import FILE_IDENTIFIER, SIGNATURE
 from pipeline.artifact.schema import INPUT_NAME
 from pipeline.errors import InputError, MissingToolError
@@ -32,8 +32,8 @@ class TfliteRunner:
     several threads at once; several runners may work side by side.
     """
 
-    def __init__(self, model: Path | bytes, threads: int = 1) -> None:
-        """Load and check a model.
+    def __init__(self, model: Path | bytes, threads: int = 1, *, low_memory: bool = False) -> None:
+        """Load and check a model. low_memory: weights stay packed and are expanded at each call.
 
         Raises InputError, naming the file, if it is missing, corrupt, asks for ops that are neither stock nor ours, or
         has not our input and output; MissingToolError if it has our ops and the delegate is not built.
@@ -42,7 +42,7 @@ class TfliteRunner:
             raise InputError("threads", expected="at least 1", found=str(threads))
         self._model = model
         self._name: str | Path = model if isinstance(model, Path) else "model in memory"
-        delegates = [_load_delegate()] if _has_our_ops(model, self._name) else []
+        delegates = [_load_delegate(low_memory)] if _has_our_ops(model, self._name) else []
         source = {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}
         try:
             self._interpreter = Interpreter(**source, num_threads=threads, experimental_delegates=delegates)
@@ -63,7 +63,7 @@ class TfliteRunner:
         # LiteRT tells delegated nodes from others nowhere else. Ours takes each of our nodes by itself; what else is
         # delegated is XNNPACK's, which LiteRT applies of its own accord.
         names = [str(node["op_name"]) for node in self._interpreter._get_ops_details()]
-        ours = sum(name in (CONV2D_OP, STATS_POOL_OP) for name in names)
+        ours = sum(name in OUR_OPS for name in names)
         return (*(("voxpress",) if ours else ()), *(("xnnpack",) if names.count("DELEGATE") > ours else ()))
 
     @property
@@ -122,11 +122,11 @@ class TfliteRunner:
         return source, target
 
 
-def _load_delegate() -> Delegate:
+def _load_delegate(low_memory: bool) -> Delegate:
     path = native_path("tflite_delegate")
     try:
         ctypes.CDLL(str(path))  # first alone: LiteRT's wrapper of a library that does not load dies noisily
-        return load_delegate(str(path))
+        return load_delegate(str(path), {"low_memory": "1"} if low_memory else None)
     except (OSError, ValueError) as error:
         raise MissingToolError(f"{path}: expected a delegate that loads, found: {error}") from error
 
@@ -141,7 +141,7 @@ def _has_our_ops(model: Path | bytes, name: str | Path) -> bool:
         codes = {root.OperatorCodes(i).CustomCode() for i in range(root.OperatorCodesLength())} - {None}
     except (struct.error, ValueError, TypeError, IndexError, OverflowError) as error:
         raise InputError(name, expected="a whole .tflite file", found=f"a broken one ({error})") from error
-    foreign = sorted(code.decode(errors="replace") for code in codes - {CONV2D_OP.encode(), STATS_POOL_OP.encode()})
+    foreign = sorted(code.decode(errors="replace") for code in codes - {name.encode() for name in OUR_OPS})
     if foreign:
         raise InputError(name, expected="stock ops and those of VoxPress", found=f"custom op {foreign[0]!r}")
     return bool(codes)

@@ -19,8 +19,9 @@ def test_our_rows_are_every_combination_under_names_of_their_own() -> None:
     rows = our_contenders(["4bit", "1bit"], MODES, ("pte", "tflite"))
     assert len({row.name for row in rows}) == len(rows) == 2 * len(MODES) * 2
     low = next(row for row in rows if row.name == "voxpress-1bit-exact-low-memory.tflite")
-    assert low.title == "VoxPress .tflite 1bit exact (low memory)"
-    assert low.environment == {"VOXPRESS_LOW_MEMORY": "1"}
+    assert low.title == "VoxPress .tflite 1bit exact, low memory"
+    assert low.low_memory
+    assert not next(row for row in rows if row.name == "voxpress-1bit-fast.tflite").low_memory
     assert (low.runtime, low.kind, low.bits) == ("litert", "voxpress", "1bit")
 
 
@@ -28,7 +29,7 @@ def test_peers_are_rows() -> None:
     rows = peer_contenders(PEERS)
     assert [row.name for row in rows] == [peer.name for peer in PEERS]
     assert {row.kind for row in rows} == {"fp32", "int8", "weight-only"}
-    assert all(not row.environment for row in rows)
+    assert not any(row.low_memory for row in rows)
 
 
 @pytest.mark.parametrize(
