@@ -320,6 +320,86 @@ def prepare_voxceleb(
         typer.echo(f"{out / part.manifest}: {part.speakers} speakers, {part.utterances} utterances ({extent})")
 
 
+@app.command(epilog="Example: voxpress bench --model resnet34 --peers all --bits 4 --seconds 1,2,5,10,30")
+def bench(
+    model: Annotated[
+        str, typer.Option(help="A network's name (random weights), a pre-trained model folder or an artifact folder.")
+    ] = "resnet34",
+    peers: Annotated[
+        str,
+        typer.Option(
+            help="all, none, or some of executorch, litert, onnxruntime, openvino, ncnn, mnn, or single ones as "
+            "litert-int8. Those beyond VoxPress's own packages come with `pip install '.[peers]'`."
+        ),
+    ] = "all",
+    bits: Annotated[str, typer.Option(help="Widths of our files, 1..8; an artifact has its own.")] = "8,4,2,1",
+    modes: Annotated[str, typer.Option(help="Numeric modes of our files: all, or some of them.")] = "all",
+    formats: Annotated[str, typer.Option(help="pte, tflite or both.")] = "pte,tflite",
+    threads: Annotated[str, typer.Option(help="Numbers of threads; each contender gets as many cores.")] = "1,2",
+    frames: Annotated[int, typer.Option(min=1, help="Length that is compared, in frames.")] = 200,
+    seconds: Annotated[
+        str | None, typer.Option(help="Growth: further lengths, like 1,2,5,10,30, on the first number of threads.")
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Also each layer's time and fraction of the roof.")] = False,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            help="Utterances, <speaker>/**/*.wav|flac, to calibrate int8 peers and compare embeddings on. "
+            "Without it: synthetic voices."
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, in each of which every contender has a turn.")] = 10,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of a turn.")] = 3,
+    warmup: Annotated[int, typer.Option(min=0, help="Runs of a turn before those.")] = 1,
+    starts: Annotated[int, typer.Option(min=1, help="How often all that is done, in fresh processes.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of random weights and of the order of turns.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results. [default: out/bench-<model>]")] = None,
+    prepare_only: Annotated[bool, typer.Option("--prepare", help="Build all files and measure nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print bench.json instead of tables.")] = False,
+) -> None:
+    """Time our files against other runtimes on the same weights, in turns. Run again to go on where it was stopped."""
+    from device_tests.bench.contenders import choose_formats, choose_modes, parse_numbers, parse_seconds
+    from device_tests.bench.records import BenchProtocol
+    from device_tests.bench.run import BenchRequest, check_ours, prepare_bench, run_bench
+    from device_tests.report.bench import write_bench_report
+    from device_tests.report.bench_tables import bench_terminal
+    from exporters.peers.catalogue import choose_peers
+    from pipeline.progress import Progress
+
+    request = BenchRequest(
+        model=model,
+        peers=choose_peers(peers),
+        modes=choose_modes(modes),
+        formats=choose_formats(formats),
+        bits=parse_numbers("--bits", bits, low=1, high=8),
+        growth_seconds=() if seconds is None else parse_seconds("--seconds", seconds),
+        layers=layers,
+        audio=audio,
+        protocol=BenchProtocol(
+            frames=frames,
+            threads=parse_numbers("--threads", threads, low=1, high=64),
+            warmup=warmup,
+            runs=runs,
+            rounds=rounds,
+            starts=starts,
+            seed=seed,
+        ),
+    )
+    folder = out or Path("out") / f"bench-{Path(model).name}"
+    if prepare_only:
+        for line in prepare_bench(request, folder, Progress()):
+            typer.echo(line)
+        return
+    record = run_bench(request, folder, Progress())
+    write_bench_report(record, folder)
+    if json:
+        typer.echo(record.model_dump_json(indent=1))
+    else:
+        for table in bench_terminal(record):
+            _print(table)
+    check_ours(record)
+
+
 @recipe_app.command("list")
 def recipe_list() -> None:
     """Names of the built-in recipes."""
@@ -339,15 +419,23 @@ def recipe_show(recipe: Annotated[str, typer.Argument(help="A recipe's TOML file
 
 @app.command(epilog="Example: voxpress report out/demo/device-test")
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a device test (report.json) or of a sweep (sweep.json).")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder of a device test (report.json), a sweep (sweep.json) or a bench (bench.json)."),
+    ],
 ) -> None:
-    """The table of a device test (bytes, ratio, EER, cosine, latency of every model file), or those of a sweep."""
+    """The table of a device test (bytes, ratio, EER, cosine, latency of every model file), of a sweep or a bench."""
+    from device_tests.bench.records import BENCH_FILE, read_bench
+    from device_tests.report.bench_tables import bench_terminal
     from device_tests.report.build import read_report, report_table
     from device_tests.report.sweep import SWEEP_FILE, read_sweep
     from device_tests.report.sweep_tables import terminal_tables
 
     if (folder / SWEEP_FILE).is_file():
         for table in terminal_tables(read_sweep(folder)):
+            _print(table)
+    elif (folder / BENCH_FILE).is_file():
+        for table in bench_terminal(read_bench(folder)):
             _print(table)
     else:
         _print(report_table(read_report(folder)))

@@ -119,7 +119,7 @@ def _start(call: EngineCall) -> subprocess.Popen[str]:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=_environment(),
+            env=engine_environment(),
         )
     except OSError as error:
         raise VoxPressError(f"{call.command[0]}: could not be started: {error.strerror or error}") from error
@@ -150,7 +150,8 @@ def _last_words(model: Path, code: int, said: Sequence[str]) -> str:
     return f"{model}: expected embeddings, found that {how}" + (f" after saying: {said[-1]}" if said else "")
 
 
-def _environment() -> dict[str, str]:
+def engine_environment() -> dict[str, str]:
+    """Variables of an engine process: where this source tree is, and no chatter."""
     # The engine is a module of this source tree, which need not be installed nor be the working directory.
     root = str(Path(device_tests.__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]

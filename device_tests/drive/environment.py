@@ -11,7 +11,10 @@ import psutil
 
 from device_tests.records import Environment
 
-PACKAGES = ("ai-edge-litert", "executorch", "numpy", "safetensors", "torch")
+PACKAGES = (
+    *("ai-edge-litert", "executorch", "numpy", "safetensors", "torch"),
+    *("MNN", "ncnn", "onnx", "onnxruntime", "openvino", "pnnx", "tensorflow", "torchao"),
+)
 
 
 def host_environment() -> Environment:

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <iostream>
 #include <memory>
 #include <sstream>
 #include <utility>
@@ -142,10 +144,21 @@ std::string json_list(const Items& items, Write write) {
   return text + "]";
 }
 
+using Members = std::vector<std::pair<const char*, std::string>>;
+
+std::string json_object(const Members& members, const char* between) {
+  std::string text = "{";
+  for (const auto& [key, value] : members) {
+    text += (text.size() > 1 ? "," : "") + std::string(between) + quote_json(key) + ": " + value;
+  }
+  return text + between + "}\n";
+}
+
+std::string number(int64_t value) { return std::to_string(value); }
+
 std::string report(const RunOptions& options, const Model& model, const Measurements& measured, size_t utterances) {
-  const auto number = [](int64_t value) { return std::to_string(value); };
   const VoxpressEngineInfo& info = model.info();
-  const std::pair<const char*, std::string> members[] = {
+  const Members members = {
       {"engine", quote_json(info.engine)},
       {"runtime_version", quote_json(info.runtime_version)},
       {"model", quote_json(std::filesystem::path(options.model).filename().string())},
@@ -162,20 +175,117 @@ std::string report(const RunOptions& options, const Model& model, const Measurem
       {"peak_bytes", number(measured.peak_bytes)},
       {"utterances", number(static_cast<int64_t>(utterances))},
   };
-  std::string text = "{";
-  for (const auto& [key, value] : members) text += (text.size() > 1 ? ",\n " : "\n ") + quote_json(key) + ": " + value;
-  return text + "\n}\n";
+  return json_object(members, "\n ");
+}
+
+void answer(const Members& members) {
+  const std::string line = json_object(members, "");
+  std::fwrite(line.data(), 1, line.size(), stdout);
+  std::fflush(stdout);
+}
+
+// Nine digits give every float back; JSON has no word for what is not finite.
+std::string json_float(float value) {
+  if (!std::isfinite(value)) return "null";
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
+  return text;
+}
+
+std::string embeddings_of(const std::vector<StoredTensor>& utterances, Model* model) {
+  Members embeddings;
+  for (const StoredTensor& utterance : utterances) {
+    const std::vector<float> values = utterance.values(0, utterance.bytes / sizeof(float));
+    const std::vector<float> embedding = model->embed(utterance.name, values, utterance.shape[0]);
+    embeddings.emplace_back(utterance.name.c_str(), json_list(embedding, json_float));
+  }
+  std::string text = json_object(embeddings, "");
+  text.pop_back();
+  return text;
+}
+
+// Refuses utterances that the model does not take.
+void check_input(const RunOptions& options, const VoxpressEngineInfo& info,
+                 const std::vector<StoredTensor>& utterances) {
+  for (const StoredTensor& utterance : utterances) check_utterance(options, info, utterance);
+  if (options.speed_frames < info.min_frames || options.speed_frames > info.max_frames) {
+    throw InputError(options.model + ": --speed-frames", frames_text(info), std::to_string(options.speed_frames));
+  }
+}
+
+void check_engine(const VoxpressEngineApi& api) {
+  if (api.abi != VOXPRESS_ENGINE_ABI) {
+    throw InputError("engine", "ABI " + std::to_string(VOXPRESS_ENGINE_ABI), std::to_string(api.abi));
+  }
+}
+
+const std::vector<StoredTensor>& utterances_of(const SafetensorsFile& features, const RunOptions& options) {
+  if (features.tensors().empty()) throw InputError(options.features, "at least one utterance", "none");
+  return features.tensors();
+}
+
+void answer_request(const std::string& line, const std::vector<StoredTensor>& utterances,
+                    const std::vector<float>& features, const RunOptions& options, Model* model) {
+  std::istringstream words(line);
+  std::string verb;
+  words >> verb;
+  int64_t warmup = 0, runs = 0;
+  if (verb == "run" && words >> warmup >> runs && warmup >= 0 && runs >= 1) {
+    const std::string what = "an utterance of " + std::to_string(options.speed_frames) + " frames";
+    for (int64_t i = 0; i < warmup; ++i) model->embed(what, features, options.speed_frames);
+    std::vector<int64_t> latency_ns;
+    for (int64_t i = 0; i < runs; ++i) {
+      const Clock::time_point start = Clock::now();
+      model->embed(what, features, options.speed_frames);
+      latency_ns.push_back(nanoseconds_since(start));
+    }
+    answer({{"latency_ns", json_list(latency_ns, number)}});
+  } else if (verb == "embed") {
+    answer({{"embeddings", embeddings_of(utterances, model)}});
+  } else if (verb == "memory") {
+    answer({{"resident_bytes", number(resident_bytes())},
+            {"peak_bytes", number(peak_resident_bytes())},
+            {"kernels", json_list(model->kernels(), quote_json)}});
+  } else {
+    throw InputError("request", "run WARMUP RUNS, embed or memory", line);
+  }
 }
 
 }  // namespace
 
+void serve_engine(const VoxpressEngineApi& api, const RunOptions& options) {
+  check_engine(api);
+  const SafetensorsFile stored(options.features);
+  const std::vector<StoredTensor>& utterances = utterances_of(stored, options);
+
+  const int64_t before = resident_bytes();
+  Clock::time_point start = Clock::now();
+  Model model(api, options);
+  const int64_t load_ns = nanoseconds_since(start);
+  const int64_t after_load = resident_bytes();
+  const VoxpressEngineInfo& info = model.info();
+  check_input(options, info, utterances);
+  const std::vector<float> features = speed_features(utterances, options.speed_frames, info.mel_bins);
+  start = Clock::now();
+  model.embed("the first utterance", features, options.speed_frames);
+  const int64_t first_ns = nanoseconds_since(start);
+  answer({{"engine", quote_json(info.engine)},
+          {"runtime_version", quote_json(info.runtime_version)},
+          {"threads", number(info.threads)},
+          {"kernels", json_list(model.kernels(), quote_json)},
+          {"delegates", json_list(Model::split(info.delegates), quote_json)},
+          {"load_ns", number(load_ns)},
+          {"first_ns", number(first_ns)},
+          {"resident_before_bytes", number(before)},
+          {"resident_after_load_bytes", number(after_load)},
+          {"resident_after_first_bytes", number(resident_bytes())}});
+  for (std::string line; std::getline(std::cin, line);) answer_request(line, utterances, features, options, &model);
+}
+
 void run_engine(const VoxpressEngineApi& api, const RunOptions& options) {
-  if (api.abi != VOXPRESS_ENGINE_ABI) {
-    throw InputError("engine", "ABI " + std::to_string(VOXPRESS_ENGINE_ABI), std::to_string(api.abi));
-  }
+  check_engine(api);
   const SafetensorsFile features(options.features);
-  const std::vector<StoredTensor>& utterances = features.tensors();
-  if (utterances.empty()) throw InputError(options.features, "at least one utterance", "none");
+  const std::vector<StoredTensor>& utterances = utterances_of(features, options);
 
   Measurements measured;
   measured.resident_before_bytes = resident_bytes();
@@ -186,10 +296,7 @@ void run_engine(const VoxpressEngineApi& api, const RunOptions& options) {
 
   // Everything that can be wrong with the input is said before the first run.
   const VoxpressEngineInfo& info = model.info();
-  for (const StoredTensor& utterance : utterances) check_utterance(options, info, utterance);
-  if (options.speed_frames < info.min_frames || options.speed_frames > info.max_frames) {
-    throw InputError(options.model + ": --speed-frames", frames_text(info), std::to_string(options.speed_frames));
-  }
+  check_input(options, info, utterances);
   std::error_code failure;
   std::filesystem::create_directories(options.out, failure);
   if (failure) throw InputError(options.out, "a folder to write to", failure.message());

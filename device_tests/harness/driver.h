@@ -23,4 +23,18 @@ struct RunOptions {
 // Throws InputError for files, utterances or models that do not fit together.
 void run_engine(const VoxpressEngineApi& api, const RunOptions& options);
 
+// Keeps a loaded model and answers requests, so that a comparison can let processes take turns. Each line read from the
+// standard input is a request, each line written to the standard output its answer, one JSON object:
+//
+//   (once loaded and run for the first time)  {"engine", "runtime_version", "threads", "kernels", "delegates",
+//                                  "load_ns", "first_ns", and resident_..._bytes before, after load, after the first
+//                                  run}
+//   run WARMUP RUNS                {"latency_ns": [RUNS numbers]}
+//   embed                          {"embeddings": {utterance: [E numbers]}}
+//   memory                         {"resident_bytes", "peak_bytes", "kernels"}
+//
+// The utterance that is run is the one that `run_engine` times. Ends when the standard input does. Throws InputError as
+// run_engine does, and for a request that is none of these.
+void serve_engine(const VoxpressEngineApi& api, const RunOptions& options);
+
 }  // namespace voxpress::harness

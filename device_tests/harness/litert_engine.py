@@ -69,11 +69,11 @@ def _run(options: argparse.Namespace) -> None:
     if not options.model.is_file():
         raise InputError(options.model, expected="a .tflite file", found="no such file")
 
-    before = _resident_bytes()
+    before = resident_bytes()
     start = time.perf_counter_ns()
     runner = TfliteRunner(options.model, threads=options.threads, low_memory=options.low_memory)
     load_ns = time.perf_counter_ns() - start
-    after_load = _resident_bytes()
+    after_load = resident_bytes()
 
     first_ns: int | None = None
     done = 0
@@ -106,8 +106,8 @@ def _run(options: argparse.Namespace) -> None:
         "latency_ns": latency_ns,
         "resident_before_bytes": before,
         "resident_after_load_bytes": after_load,
-        "resident_after_run_bytes": _resident_bytes(),
-        "peak_bytes": _peak_bytes(),
+        "resident_after_run_bytes": resident_bytes(),
+        "peak_bytes": peak_bytes(),
         "utterances": len(embeddings),
     }
     options.out.mkdir(parents=True, exist_ok=True)
@@ -147,11 +147,13 @@ def kernels_used() -> list[str]:
     return sorted(name for name in text.value.decode().split(",") if name)
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The largest resident memory that this process ever had."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

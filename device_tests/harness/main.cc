@@ -19,7 +19,7 @@ using voxpress::harness::RunOptions;
 constexpr int kInputExitCode = 2;
 constexpr char kUsage[] =
     "usage: voxpress_pte_runner --model X.pte --features features.safetensors --out DIR [--warmup 2] [--runs 10] "
-    "[--speed-frames 200] [--threads 1] [--low-memory] [--skip-accuracy]";
+    "[--speed-frames 200] [--threads 1] [--low-memory] [--skip-accuracy]; or --serve without --out, --warmup, --runs";
 
 int64_t parse_count(std::string_view option, std::string_view text, int64_t smallest, int64_t largest) {
   int64_t value = 0;
@@ -31,12 +31,22 @@ int64_t parse_count(std::string_view option, std::string_view text, int64_t smal
   return value;
 }
 
-RunOptions parse_options(int argc, char** argv) {
+struct Words {
   RunOptions options;
+  bool serve = false;
+};
+
+Words parse_words(int argc, char** argv) {
+  Words words;
+  RunOptions& options = words.options;
   for (int i = 1; i < argc; ++i) {
     const std::string_view option = argv[i];
     if (option == "--skip-accuracy") {
       options.skip_accuracy = true;
+      continue;
+    }
+    if (option == "--serve") {
+      words.serve = true;
       continue;
     }
     if (option == "--low-memory") {
@@ -64,17 +74,21 @@ RunOptions parse_options(int argc, char** argv) {
       throw InputError(std::string(option), "a known option; " + std::string(kUsage), "an unknown one");
     }
   }
-  if (options.model.empty() || options.features.empty() || options.out.empty()) {
-    throw InputError("options", kUsage, "no --model, --features or --out");
+  if (options.model.empty() || options.features.empty() || options.out.empty() != words.serve) {
+    throw InputError(
+        "options", kUsage,
+        words.serve ? "--serve with --out, or no --model or --features" : "no --model, --features or --out");
   }
-  return options;
+  return words;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    voxpress::harness::run_engine(*voxpress_executorch_engine(), parse_options(argc, argv));
+    const Words words = parse_words(argc, argv);
+    const auto run = words.serve ? voxpress::harness::serve_engine : voxpress::harness::run_engine;
+    run(*voxpress_executorch_engine(), words.options);
     return 0;
   } catch (const InputError& error) {
     std::fprintf(stderr, "%s\n", error.what());

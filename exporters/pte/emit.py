@@ -211,8 +211,13 @@ class StockNetwork(nn.Module):
                     y = y + values[node.residual]
                 values[node.name] = y.relu() if node.relu else y
             else:
-                values[node.name] = _stock_stats_pool(x)
+                values[node.name] = self.stats_pool(x)
         return values[self.header.program[-1].name].flatten(1)
+
+    def stats_pool(self, x: Tensor) -> Tensor:
+        """[1, C, frames, mel] -> [1, 2 * mel * C, 1, 1], in the mel-major order of the program's stats_pool."""
+        statistics = torch.stack([x.mean(dim=2), (x.var(dim=2, unbiased=True) + STATS_POOL_EPSILON).sqrt()], dim=1)
+        return statistics.transpose(2, 3).flatten(1)[:, :, None, None]
 
 
 class _StockConvolution(nn.Module):
@@ -241,12 +246,6 @@ class _StockLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x.flatten(1), self.weight, self.bias)[:, :, None, None]
-
-
-def _stock_stats_pool(x: Tensor) -> Tensor:
-    """[1, C, frames, mel] -> [1, 2 * mel * C, 1, 1], in the mel-major order of the program's stats_pool."""
-    statistics = torch.stack([x.mean(dim=2), (x.var(dim=2, unbiased=True) + STATS_POOL_EPSILON).sqrt()], dim=1)
-    return statistics.transpose(2, 3).flatten(1)[:, :, None, None]
 
 
 def _folded_weight(layer: StoredLayer) -> Tensor:

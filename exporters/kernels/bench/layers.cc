@@ -1,8 +1,11 @@
 // Times every layer of a ResNet34 (80 mel bins, 32 to 256 channels), instruction set by instruction set, and writes
 // JSON:
 //
-//   voxpress_kernel_bench [--frames 200] [--bits 4] [--repeats 15] [--isa avx512] [--codes]
+//   voxpress_kernel_bench [--frames 200] [--bits 4] [--repeats 15] [--isa avx512|widest] [--codes] [--program FILE]
 //
+// --program times the layers of a file instead, one a line, in words separated by spaces: name, frames and mel bins of
+// its input, input and output channels, then (frames, mel) of kernel, stride and padding, groups, 1 for a ReLU, and 1
+// for a residual.
 // Layers run in the order of the network, each instance on weights of its own, so that caches see what they see in a
 // model. Raw samples in nanoseconds of CPU time; the roof is that of a loop of multiply-adds in registers, timed before
 // each repeat.
@@ -14,9 +17,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 #include <memory>
 #include <new>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -54,6 +59,7 @@ struct Settings {
   int32_t bits = 4;
   int repeats = 15;
   const char* isa = nullptr;
+  const char* program = nullptr;
   bool codes = false;
 };
 
@@ -87,13 +93,49 @@ struct Layer {
   }
   int64_t macs() const {
     return shape.batch * conv2d_out_frames(shape) * conv2d_out_mel(shape) * shape.out_channels * shape.kernel_frames *
-           shape.kernel_mel * shape.in_channels;
+           shape.kernel_mel * (shape.in_channels / shape.groups);
   }
 };
 
 class Network {
  public:
-  Network(int64_t frames, int32_t bits) : bits_(bits) {
+  explicit Network(const Settings& settings) : bits_(settings.bits) {
+    if (settings.program != nullptr) {
+      read(settings.program);
+    } else {
+      add_resnet34(settings.frames);
+    }
+  }
+
+  std::vector<Layer>& layers() { return layers_; }
+
+ private:
+  void read(const char* path) {
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);) {
+      std::istringstream words(line);
+      std::string name;
+      Conv2dShape s;
+      int relu = 0, residual = 0;
+      words >> name >> s.in_frames >> s.in_mel >> s.in_channels >> s.out_channels >> s.kernel_frames >> s.kernel_mel >>
+          s.stride_frames >> s.stride_mel >> s.pad_frames >> s.pad_mel >> s.groups >> relu >> residual;
+      s.batch = 1;
+      s.bits = bits_;
+      s.relu = relu != 0;
+      const bool sane = !words.fail() && s.out_channels > 0 && s.groups > 0 && s.in_channels >= s.groups;
+      if (sane) add(name, s, residual != 0);
+      if (!sane || conv2d_check(s, layers_.back().weights()) != Status::kOk) {
+        std::fprintf(stderr, "%s: expected a layer, found \"%s\"\n", path, line.c_str());
+        std::exit(2);
+      }
+    }
+    if (layers_.empty()) {
+      std::fprintf(stderr, "%s: expected a file of layers, found none\n", path);
+      std::exit(2);
+    }
+  }
+
+  void add_resnet34(int64_t frames) {
     Conv2dShape x = conv(frames, 80, 1, 32, 3, 1);
     add("conv1", x, false);
     const int blocks[] = {3, 4, 6, 3};
@@ -114,9 +156,6 @@ class Network {
     add("seg_1", conv(1, 1, 2 * conv2d_out_mel(x) * x.out_channels, 256, 1, 1), false);
   }
 
-  std::vector<Layer>& layers() { return layers_; }
-
- private:
   Conv2dShape conv(int64_t frames, int64_t mel, int64_t in, int64_t out, int64_t kernel, int64_t stride) const {
     Conv2dShape s;
     s.batch = 1;
@@ -137,7 +176,8 @@ class Network {
     layer.name = name;
     layer.shape = shape;
     layer.residual = residual;
-    const int64_t count = shape.out_channels * shape.kernel_frames * shape.kernel_mel * shape.in_channels;
+    const int64_t count =
+        shape.out_channels * shape.kernel_frames * shape.kernel_mel * (shape.in_channels / shape.groups);
     layer.codes.resize(static_cast<size_t>((count * bits_ + 7) / 8));
     for (uint8_t& code : layer.codes) code = static_cast<uint8_t>(random_());
     // Of the size that keeps activations near one: what overflows or fades into denormals is timed wrongly.
@@ -207,7 +247,7 @@ void print_samples(const std::vector<int64_t>& samples) {
 
 void run_isa(const Roof& roof, const Settings& settings, bool first) {
   require(select_isa(isa_name(roof.isa)), isa_name(roof.isa));
-  Network network(settings.frames, settings.bits);
+  Network network(settings);
   size_t scratch_bytes = 0;
   size_t map_bytes = 0;
   for (Layer& layer : network.layers()) {
@@ -263,6 +303,10 @@ bool parse(int argc, char** argv, Settings* settings) {
       settings->isa = value;
       continue;
     }
+    if (option == "--program") {
+      settings->program = value;
+      continue;
+    }
     const long number = std::strtol(value, nullptr, 10);
     if (number < 1 || number > 100000) return false;
     if (option == "--frames") {
@@ -281,15 +325,20 @@ bool parse(int argc, char** argv, Settings* settings) {
 int run(int argc, char** argv) {
   Settings settings;
   if (!parse(argc, argv, &settings)) {
-    std::fprintf(stderr, "expected [--frames n] [--bits 1..8] [--repeats n] [--isa name] [--codes]\n");
+    std::fprintf(stderr,
+                 "expected [--frames n] [--bits 1..8] [--repeats n] [--isa name|widest] [--codes] [--program file]\n");
     return 2;
   }
-  if (settings.isa != nullptr) require(select_isa(settings.isa), settings.isa);
-  std::printf("{\"network\": \"resnet34\", \"frames\": %lld, \"bits\": %d, \"weights\": \"%s\", \"isas\": [",
-              static_cast<long long>(settings.frames), settings.bits, settings.codes ? "codes" : "packed");
+  const bool widest = settings.isa != nullptr && std::strcmp(settings.isa, "widest") == 0;
+  if (settings.isa != nullptr && !widest) require(select_isa(settings.isa), settings.isa);
+  std::printf("{\"network\": \"%s\", \"frames\": %lld, \"bits\": %d, \"weights\": \"%s\", \"isas\": [",
+              settings.program != nullptr ? "program" : "resnet34", static_cast<long long>(settings.frames),
+              settings.bits, settings.codes ? "codes" : "packed");
   bool first = true;
   for (const Roof* roof : kRoofs) {
-    const bool wanted = settings.isa == nullptr || std::strcmp(settings.isa, isa_name(roof->isa)) == 0;
+    // Roofs are listed from the widest instruction set to the narrowest.
+    const bool wanted =
+        settings.isa == nullptr || (widest ? first : std::strcmp(settings.isa, isa_name(roof->isa)) == 0);
     if (!wanted || !isa_available(roof->isa)) continue;
     run_isa(*roof, settings, first);
     first = false;

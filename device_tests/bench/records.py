@@ -1,0 +1,165 @@
+"""What a benchmark leaves behind (`bench.json`): every raw sample of every contender, and what it was taken on.
+
+Sizes are in bytes, times in nanoseconds. Ratios and medians are the report's business, computed from these.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+from device_tests.records import Environment, Sha256
+from pipeline.files import read_json
+
+BENCH_FILE = "bench.json"
+
+# "voxpress": our own file. The others are the peers' kinds, see exporters/peers/catalogue.py.
+Kind = Literal["voxpress", "fp32", "int8", "weight-only"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Start(_Frozen):
+    """What a contender's process says once it has loaded its model and run it for the first time."""
+
+    engine: str
+    runtime_version: str
+    threads: PositiveInt = Field(description="as the runtime has them")
+    kernels: tuple[str, ...]
+    delegates: tuple[str, ...]
+    load_ns: NonNegativeInt
+    first_ns: NonNegativeInt = Field(description="first inference of the process")
+    resident_before_bytes: NonNegativeInt = Field(description="before the model is loaded, the runtime already is")
+    resident_after_load_bytes: NonNegativeInt
+    resident_after_first_bytes: NonNegativeInt
+
+
+class Memory(_Frozen):
+    """What a contender's process holds after its last run."""
+
+    resident_bytes: NonNegativeInt
+    peak_bytes: NonNegativeInt
+    kernels: tuple[str, ...] = Field(description="VoxPress kernels that ran in this process, sorted")
+
+
+class Measured(_Frozen):
+    """A contender at one utterance length and number of threads. `failure`: why there is no more of it."""
+
+    frames: PositiveInt
+    threads: PositiveInt
+    starts: tuple[Start, ...] = Field(description="one per process")
+    memory: tuple[Memory, ...] = Field(description="one per process")
+    rounds: tuple[tuple[PositiveInt, ...], ...] = Field(description="timed runs of each turn, round by round")
+    failure: str | None = None
+
+    @property
+    def samples_ns(self) -> tuple[int, ...]:
+        """Timed runs of all rounds, in order."""
+        return tuple(sample for turn in self.rounds for sample in turn)
+
+
+class ModelFileRecord(_Frozen):
+    """One file that a contender needs to run."""
+
+    name: str
+    bytes: PositiveInt
+    sha256: Sha256
+
+
+class ContenderRecord(_Frozen):
+    """One row: what it is, its files, and all that was measured. `failure`: why nothing was."""
+
+    name: str
+    title: str
+    kind: Kind
+    runtime: str
+    bits: str | None = Field(default=None, description='width of our weights: "4bit"; None for peers')
+    mode: str | None = Field(default=None, description="our numeric mode; None for peers")
+    files: tuple[ModelFileRecord, ...] = Field(description="of the length that is compared; its first is loaded")
+    cosines: dict[str, float] = Field(description="to the reference embedding, by utterance")
+    measured: tuple[Measured, ...]
+    failure: str | None = None
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Bytes of all its files; None if there are none."""
+        return sum(file.bytes for file in self.files) or None
+
+    def at(self, frames: int, threads: int) -> Measured | None:
+        """What was measured at a length and number of threads."""
+        return next((one for one in self.measured if (one.frames, one.threads) == (frames, threads)), None)
+
+
+class BenchProtocol(_Frozen):
+    """How it was measured: `starts` times fresh processes, each for `rounds` rounds in which every contender has a
+    turn of `warmup` + `runs` inferences, in an order drawn anew for each round. A process has as many cores as threads.
+    """
+
+    frames: PositiveInt = 200
+    threads: tuple[PositiveInt, ...] = (1, 2)
+    growth_frames: tuple[PositiveInt, ...] = ()
+    growth_threads: PositiveInt = 1
+    warmup: NonNegativeInt = 1
+    runs: PositiveInt = 3
+    rounds: PositiveInt = 10
+    starts: PositiveInt = 1
+    seed: NonNegativeInt = 0
+
+
+class LayerTiming(_Frozen):
+    """One layer of our kernels, alone: raw CPU time of each repeat."""
+
+    name: str
+    kernel: str
+    macs: PositiveInt
+    packed_bytes: NonNegativeInt
+    samples_ns: tuple[PositiveInt, ...]
+
+
+class Layers(_Frozen):
+    """Per-layer timings in one instruction set, and its roof: multiply-adds in registers, timed before each repeat."""
+
+    isa: str
+    bits: PositiveInt
+    frames: PositiveInt
+    roof_macs: PositiveInt
+    roof_samples_ns: tuple[PositiveInt, ...]
+    layers: tuple[LayerTiming, ...]
+
+
+class BenchRecord(_Frozen):
+    """A whole benchmark."""
+
+    schema_version: Literal[1] = 1
+    model: str
+    weights: str = Field(description="where the weights come from")
+    audio: str = Field(description="where calibration and comparison crops come from")
+    started_at: datetime
+    environment: Environment
+    protocol: BenchProtocol
+    features_sha256: Sha256
+    contenders: tuple[ContenderRecord, ...]
+    layers: tuple[Layers, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BenchRecord:
+        names = [contender.name for contender in self.contenders]
+        if len(set(names)) != len(names):
+            raise ValueError("a contender is listed twice")
+        wanted = [self.protocol.runs] * (self.protocol.rounds * self.protocol.starts)
+        for contender in self.contenders:
+            for one in contender.measured:
+                if one.failure is None and [len(turn) for turn in one.rounds] != wanted:
+                    raise ValueError(f"{contender.name} has not the rounds that the protocol says")
+        return self
+
+
+def read_bench(folder: Path) -> BenchRecord:
+    """The `bench.json` of a folder. Raises InputError if it is missing or malformed."""
+    return read_json(folder / BENCH_FILE, BenchRecord, what="a benchmark's record")
