@@ -14,6 +14,7 @@ set(VOXPRESS_FLAGS_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512vnni -mavx
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(VOXPRESS_ISAS portable avx2 avx512)
   set(VOXPRESS_U8_ISAS portable avx512vnni)
+  set(VOXPRESS_ROOF_ISAS avx512vnni)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   set(VOXPRESS_ISAS portable neon)
   set(VOXPRESS_U8_ISAS portable)
