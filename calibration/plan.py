@@ -54,6 +54,13 @@ def uniform_bytes(nodes: Iterable[Conv2dNode], bits: float) -> int:
     return low + round((bits - lower) * (high - low))
 
 
+def check_budget(nodes: Iterable[Conv2dNode], budget_bytes: int) -> None:
+    """Raise InputError if a budget is below that of 1 bit in every layer."""
+    least = uniform_bytes(nodes, min(WIDTHS))
+    if budget_bytes < least:
+        raise InputError("byte budget", expected=f"at least {least} bytes, 1 bit in every layer", found=str(budget_bytes))
+
+
 def make_plan(
     nodes: Iterable[Conv2dNode],
     traces: dict[str, float],

@@ -11,6 +11,7 @@ from calibration.norms import recalibrate_norms
 from calibration.plan import (
     PLAN_FILE,
     Plan,
+    check_budget,
     described_plan,
     make_plan,
     read_plan,
@@ -99,6 +100,7 @@ def _plan(pretrained: PretrainedModel, widths: Widths, progress: Progress) -> tu
         budget, label = uniform_bytes(nodes, widths.average_bits), f"mixed-{widths.average_bits:g}bit"
     else:
         budget, label = widths.budget_bytes or 0, f"mixed-{widths.budget_bytes}bytes"
+    check_budget(nodes, budget)  # before sensitivities are measured, which takes its time
     crops = _calibration_crops(widths, pretrained.frontend)
     with progress.task("sensitivity", len(crops) * widths.probes) as task:
         traces = mean_hessian_traces(

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,6 +55,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
     An old folder at `path` is replaced only then. Leftovers of killed runs are removed first.
     """
+    missing = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}{PARTIAL_MARK}*"):
@@ -68,6 +69,9 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         _take_the_place(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # the folders made for this one, unless there is something else in them by now
+            for parent in missing:
+                parent.rmdir()
         raise
 
 

@@ -16,7 +16,9 @@ _FAMILIES: dict[Family, tuple[str, float]] = {
     "mixed": ("mixed", 1.03),
     "msft": ("mixed + MSFT", 1.06),
     "binary": ("1 bit", 1.0),
+    "other order": ("MSFT, other orders", 1.09),
 }
+_LINES: tuple[Family, ...] = ("uniform", "mixed", "msft")  # families whose settings differ in size
 # Beyond so many layers their names are no longer readable below an axis.
 _NAMED_LAYERS = 60
 _PENALTY_WIDTHS = (2, 4, 8)
@@ -47,28 +49,30 @@ def pareto_plot(sweep: Sweep, trial_list: TrialList) -> str:
             x = setting.size.artifact_bytes * aside
             axes.plot([x] * len(rates), rates, "o", color=shade, markersize=3, alpha=0.6)
             axes.plot([x], [100 * result.eer.mean], "D", color=shade, markersize=6.5)
-            axes.annotate(
-                _short_label(setting.label),
-                (x, 100 * result.eer.mean),
-                xytext=(7, 3),
-                textcoords="offset points",
-                color=shade,
-                fontsize=9,
-            )
-        for family, (_, aside) in _FAMILIES.items():
-            line = [setting for setting in sweep.settings if setting.family == family]
-            if family != "binary":
-                axes.plot(
-                    [setting.size.artifact_bytes * aside for setting in line],
-                    [100 * setting.on(trial_list.key).eer.mean for setting in line],
-                    color=_shade(family),
-                    linewidth=1,
-                    alpha=0.7,
+            if setting.family != "other order":  # they lie beside each other; the tables name them
+                axes.annotate(
+                    _short_label(setting.label),
+                    (x, 100 * result.eer.mean),
+                    xytext=(7, 3),
+                    textcoords="offset points",
+                    color=shade,
+                    fontsize=9,
                 )
+        for family in _LINES:
+            line = [setting for setting in sweep.settings if setting.family == family]
+            axes.plot(
+                [setting.size.artifact_bytes * _FAMILIES[family][1] for setting in line],
+                [100 * setting.on(trial_list.key).eer.mean for setting in line],
+                color=_shade(family),
+                linewidth=1,
+                alpha=0.7,
+            )
         sizes = [setting.size.artifact_bytes for setting in sweep.settings]
         size_axis(axes, min(sizes) / 1.5, max(sizes) * 1.7)
         axes.set_ylim(0, 1.12 * top if top > 0 else 1)
-        _legend(axes, {"fp32": _shade("fp32")} | {title: _shade(key) for key, (title, _) in _FAMILIES.items()})
+        swept = {setting.family for setting in sweep.settings}
+        shades = {title: _shade(key) for key, (title, _) in _FAMILIES.items() if key in swept}
+        _legend(axes, {"fp32": _shade("fp32")} | shades)
         axes.set_xlabel("bytes of the artifact's tensors")
         axes.set_ylabel("EER, %")
         axes.grid(color=RULE, linewidth=0.5)

@@ -6,8 +6,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from rich.box import SIMPLE
 from rich.table import Table
+from torch import nn
 
-from pipeline.artifact.schema import Conv2dNode
+from pipeline.artifact.schema import Conv2dNode, Node
 from pipeline.artifact.size import layer_bytes, program_macs
 from pipeline.models.network import lower
 from pipeline.models.registry import architectures, build_model
@@ -32,11 +33,8 @@ class NetworkSize(BaseModel):
 
 def network_size(spec: ModelSpec, *, frames: int = FRAMES) -> NetworkSize:
     """Sizes of a network, from its lowered program; weights are not drawn."""
-    with torch.device("meta"):
-        network = build_model(spec)
+    network, nodes = _undrawn(spec)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    # Lowering copies weights, whatever is in them; on the meta device there is nothing to copy.
-    nodes = lower(network.to_empty(device="cpu").eval()).nodes
     layers = [node for node in nodes if isinstance(node, Conv2dNode)]
     return NetworkSize(
         spec=spec,
@@ -46,6 +44,20 @@ def network_size(spec: ModelSpec, *, frames: int = FRAMES) -> NetworkSize:
         fp32_bytes=sum(layer_bytes(node, 32) for node in layers),
         palette_bytes={bits: sum(layer_bytes(node, bits) for node in layers) for bits in WIDTHS},
     )
+
+
+def layer_nodes(spec: ModelSpec) -> list[Conv2dNode]:
+    """The layers of a network in execution order; weights are not drawn."""
+    return [node for node in _undrawn(spec)[1] if isinstance(node, Conv2dNode)]
+
+
+def _undrawn(spec: ModelSpec) -> tuple[nn.Module, list[Node]]:
+    """A network on the CPU with whatever is in its memory for weights, and its program."""
+    with torch.device("meta"):
+        network = build_model(spec)
+    # Lowering copies weights, whatever is in them; on the meta device there is nothing to copy.
+    network = network.to_empty(device="cpu").eval()
+    return network, lower(network).nodes
 
 
 def network_sizes() -> list[NetworkSize]:

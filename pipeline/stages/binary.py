@@ -10,7 +10,7 @@ from pipeline.models.store import read_pretrained
 from pipeline.quantize.apply import Rule, attach_palettes
 from pipeline.recipe import BinarySettings, Recipe
 from pipeline.stages.job import Job, JobContext
-from pipeline.stages.pressing import press_at_once, widths_of_all
+from pipeline.stages.pressing import check_kept, press_at_once, widths_of_all
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.stages.training_data import training_inputs
 
@@ -29,7 +29,8 @@ def artifacts(recipe: Recipe) -> dict[str, str]:
 
 
 def jobs(recipe: Recipe) -> list[Job]:
-    """One job for each quantizer."""
+    """One job for each quantizer. Raises InputError if keep_fp32 names an unknown layer."""
+    check_kept(recipe, "binary", recipe.binary.keep_fp32)
     alone = recipe.binary.model_copy(update={"quantizers": ()})
     return [
         Job(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from calibration.plan import (
     PLAN_FILE,
+    check_budget,
     described_plan,
     make_plan,
     read_plan,
@@ -24,6 +25,7 @@ from calibration.plan import (
 from calibration.sensitivity import mean_hessian_traces
 from pipeline.files import read_json, sha256_file, write_atomically
 from pipeline.models.network import lower
+from pipeline.models.size import layer_nodes
 from pipeline.models.store import PretrainedModel, read_pretrained
 from pipeline.quantize.apply import attach_palettes
 from pipeline.recipe import MixedSettings, Recipe, SensitivitySettings
@@ -82,10 +84,18 @@ def artifacts(recipe: Recipe) -> dict[str, str]:
 
 
 def jobs(recipe: Recipe) -> list[Job]:
-    """Sensitivity, then a plan and an artifact for each budget or given plan; nothing if the recipe asks for none."""
+    """Sensitivity, then a plan and an artifact for each budget or given plan; nothing if the recipe asks for none.
+
+    Raises InputError for a budget below 1 bit in every layer and for a bad plan, before anything is trained.
+    """
     labels = plan_labels(recipe)
     if not labels:
         return []
+    nodes = layer_nodes(recipe.model)
+    for budget in recipe.mixed.budget_bytes:
+        check_budget(nodes, budget)
+    for path in recipe.mixed.plans:
+        read_plan(Path(path), nodes)
     done = [
         Job(
             SENSITIVITY_JOB,
@@ -98,7 +108,7 @@ def jobs(recipe: Recipe) -> list[Job]:
     ]
     for label, source in labels.items():
         if isinstance(source, Path):
-            sources = {"plan": sha256_file(source) if source.is_file() else "missing"}
+            sources = {"plan": sha256_file(source)}
             settings, needs = _PlanSettings(), (PRETRAIN,)
         else:
             sources, settings, needs = {}, source, (PRETRAIN, SENSITIVITY_JOB)  # type: ignore[assignment]

@@ -12,8 +12,10 @@ from calibration.norms import recalibrate_norms
 from pipeline.artifact.decode import decode
 from pipeline.artifact.store import read_artifact, write_artifact
 from pipeline.errors import InputError
+from pipeline.models.size import layer_nodes
 from pipeline.models.store import PretrainedModel
 from pipeline.quantize.apply import follow_weights, press, weight_layers
+from pipeline.recipe import Recipe
 from pipeline.stages.corpus import JOB as CORPUS
 from pipeline.stages.heldout import evaluate_heldout
 from pipeline.stages.job import JobContext
@@ -30,12 +32,16 @@ RECALIBRATION_FRAMES = 200
 
 
 def widths_of_all(network: nn.Module, bits: int, keep_fp32: tuple[str, ...] = ()) -> dict[str, int]:
-    """The same width for every layer but those kept in fp32. Raises InputError for a name that is no layer."""
-    layers = weight_layers(network)
+    """The same width for every layer but those kept in fp32."""
+    return {name: bits for name in weight_layers(network) if name not in keep_fp32}
+
+
+def check_kept(recipe: Recipe, section: str, keep_fp32: tuple[str, ...]) -> None:
+    """Raise InputError for a layer that a section of the recipe keeps in fp32 and the network does not have."""
+    names = [node.name for node in layer_nodes(recipe.model)] if keep_fp32 else []
     for name in keep_fp32:
-        if name not in layers:
-            raise InputError("keep_fp32", expected=f"layers among {', '.join(layers)}", found=name)
-    return {name: bits for name in layers if name not in keep_fp32}
+        if name not in names:
+            raise InputError(f"{section}.keep_fp32", expected=f"layers among {', '.join(names)}", found=name)
 
 
 def crops_and_classifier(

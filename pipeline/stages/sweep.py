@@ -171,7 +171,7 @@ def comparisons(settings: SweptSettings, orders: Mapping[Order, str] | None = No
     """
     pairs = []
     if 4 in settings.uniform_bits:
-        pairs.append(Comparison(FOUR_BIT, FP32, "4 bit is lossless: EER at most a tenth above fp32's", lossless=True))
+        pairs.append(Comparison(FOUR_BIT, FP32, "4 bit is lossless: EER at most 0.3 points above fp32's", lossless=True))
     for bits in settings.mixed_bits:
         if bits in settings.uniform_bits:
             statement = f"mixed precision beats uniform at the bytes of {bits} bit"
@@ -341,7 +341,8 @@ def _families(recipe: Recipe) -> dict[str, Family]:
     )
     for family, artifacts in stages:
         families |= dict.fromkeys(artifacts(recipe), family)
-    return families
+    _, *others = msft.compared_artifacts(recipe).values() or [""]
+    return families | dict.fromkeys(others, "other order")
 
 
 def _measured_job(source_key: str, label: str) -> str:
@@ -465,7 +466,7 @@ def _subject(runs: Sequence[_SeedRun], corpus_folder: Path | None) -> SweepSubje
 def _finetune_steps(run: _SeedRun, family: Family) -> int:
     """Steps of fine-tuning of a setting of this family, over all groups."""
     recipe = run.recipe
-    if family == "msft" and recipe.msft is not None:
+    if family in ("msft", "other order") and recipe.msft is not None:
         groups = min(recipe.msft.groups, len(lower(read_pretrained(run.folder / PRETRAIN).network).layers))
         return groups * recipe.msft.finetune.steps
     steps = {"uniform": recipe.uniform.finetune, "mixed": recipe.mixed.finetune, "binary": recipe.binary.finetune}

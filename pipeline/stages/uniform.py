@@ -10,7 +10,7 @@ from pipeline.models.store import read_pretrained
 from pipeline.quantize.apply import attach_palettes
 from pipeline.recipe import Recipe, UniformSettings
 from pipeline.stages.job import Job, JobContext
-from pipeline.stages.pressing import press_at_once, widths_of_all
+from pipeline.stages.pressing import check_kept, press_at_once, widths_of_all
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.stages.training_data import training_inputs
 
@@ -27,7 +27,8 @@ def artifacts(recipe: Recipe) -> dict[str, str]:
 
 
 def jobs(recipe: Recipe) -> list[Job]:
-    """One job for each width."""
+    """One job for each width. Raises InputError if keep_fp32 names an unknown layer."""
+    check_kept(recipe, "uniform", recipe.uniform.keep_fp32)
     # The widths asked for beside this one do not change its artifact.
     alone = recipe.uniform.model_copy(update={"bits": ()})
     return [

@@ -14,6 +14,9 @@ def test_a_folder_is_there_only_when_its_block_ended_well(tmp_path: Path) -> Non
     with pytest.raises(RuntimeError), folder_written_whole(target) as folder:
         raise RuntimeError((folder / "half").write_text("x"))
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RuntimeError), folder_written_whole(tmp_path / "new" / "newer" / "result"):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
     with folder_written_whole(target) as folder:
         (folder / "whole").write_text("1")
     assert (target / "whole").read_text() == "1"

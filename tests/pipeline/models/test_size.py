@@ -27,6 +27,11 @@ def test_macs_of_resnet34_are_the_published_ones() -> None:
     assert network_size(ModelSpec(architecture="resnet34")).macs / 1e9 == pytest.approx(4.53, abs=0.005)
 
 
+def test_four_bits_make_resnet34_seven_and_a_half_times_smaller() -> None:
+    size = network_size(ModelSpec(architecture="resnet34"))
+    assert size.fp32_bytes / size.palette_bytes[4] >= 7.5  # the bytes of a pressed network: see above
+
+
 def test_every_network_is_sized_in_seconds() -> None:
     started = time.monotonic()
     sizes = json.loads(sizes_json(network_sizes()))

@@ -1,7 +1,11 @@
+import pydantic
 import pytest
 
+from pipeline.errors import InputError
+from pipeline.recipe import MixedSettings, MsftSettings, Recipe
 from pipeline.stages.mixed import Sensitivity
-from pipeline.stages.msft import layer_order, split_groups
+from pipeline.stages.msft import artifacts, compared_artifacts, jobs, layer_order, split_groups
+from pipeline.training.settings import TrainingSettings
 
 WIDTHS = {"a": 2, "b": 4, "c": 2}
 SENSITIVITY = Sensitivity(
@@ -28,3 +32,37 @@ def test_groups_hold_every_layer_once(count: int, sizes: list[int]) -> None:
     groups = split_groups("abcde", count)
     assert [len(group) for group in groups] == sizes
     assert "".join(name for group in groups for name in group) == "abcde"
+
+
+def _recipe(**msft: object) -> Recipe:
+    steps = TrainingSettings(steps=3)
+    return Recipe(
+        name="r",
+        pretrain=steps,
+        mixed=MixedSettings(average_bits=(3, 2)),
+        msft=MsftSettings.model_validate({"finetune": steps, **msft}),
+    )
+
+
+def test_orders_are_compared_on_one_plan() -> None:
+    plain = _recipe()
+    assert compared_artifacts(plain) == {}
+    recipe = _recipe(compare_orders=("back-to-front",))
+    assert artifacts(recipe) == {
+        "msft-3bit": "msft/3bit",
+        "msft-2bit": "msft/2bit",
+        "msft-2bit-back-to-front": "msft/2bit-back-to-front",
+    }
+    assert compared_artifacts(recipe) == {"front-to-back": "msft-2bit", "back-to-front": "msft-2bit-back-to-front"}
+    *one_plan, other = jobs(recipe)
+    # What is compared beside them does not make the others anew.
+    assert [job.settings for job in one_plan] == [job.settings for job in jobs(plain)]
+    assert other.needs == one_plan[-1].needs
+    assert other.settings.model_dump()["msft"]["order"] == "back-to-front"
+
+
+def test_orders_that_cannot_be_compared() -> None:
+    with pytest.raises(InputError, match=r"msft.compare_plan: expected a plan of \[mixed\]: 3bit, 2bit, found 4bit"):
+        jobs(_recipe(compare_orders=("back-to-front",), compare_plan="4bit"))
+    with pytest.raises(pydantic.ValidationError, match="names front-to-back, which is msft.order"):
+        _recipe(compare_orders=("front-to-back",))

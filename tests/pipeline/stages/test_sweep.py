@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,7 @@ from pipeline.recipe import (
     ExportSettings,
     MixedSettings,
     MsftSettings,
+    Order,
     Recipe,
     SensitivitySettings,
     SyntheticSettings,
@@ -50,12 +55,21 @@ RECIPE = Recipe(
     mixed=MixedSettings(
         average_bits=(7,), sensitivity=SensitivitySettings(crops=1, crop_frames=40, probes=1), finetune=STEPS
     ),
-    msft=MsftSettings(groups=2, finetune=STEPS.model_copy(update={"steps": 1})),
+    msft=MsftSettings(groups=2, compare_orders=("back-to-front",), finetune=STEPS.model_copy(update={"steps": 1})),
     binary=BinarySettings(finetune=STEPS),
     export=ExportSettings(max_seconds=6.0, fallback=("8bit",)),
 )
 FEW = SweptSettings(uniform_bits=(4, 2), mixed_bits=(2,), quantizers=("sign", "adaptive"))
-LABELS = ["fp32", "4bit", "2bit", "mixed-2bit", "msft-2bit", "1bit-sign", "1bit-adaptive"]
+LABELS = [
+    "fp32",
+    "4bit",
+    "2bit",
+    "mixed-2bit",
+    "msft-2bit",
+    "msft-2bit-back-to-front",
+    "1bit-sign",
+    "1bit-adaptive",
+]
 
 
 def test_the_methods_settings_and_what_is_compared() -> None:
@@ -74,6 +88,10 @@ def test_the_methods_settings_and_what_is_compared() -> None:
         ("1bit-adaptive", "1bit-sign"),
     ]
     assert [one.setting for one in comparisons(SweptSettings()) if one.lossless] == ["4bit"]
+    orders: dict[Order, str] = {"front-to-back": "msft-2bit", "back-to-front": "msft-2bit-back-to-front"}
+    last = comparisons(SweptSettings(), orders)[-1]
+    assert (last.setting, last.other) == ("msft-2bit", "msft-2bit-back-to-front")
+    assert last.statement == "MSFT front-to-back beats back-to-front"
 
 
 def test_the_built_in_sweep_compares_like_with_like() -> None:
@@ -126,14 +144,16 @@ def test_given_trials_are_checked_before_anything_is_trained(tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
-def _swept(out: Path, given: GivenTrials | None) -> Sweep:
-    return sweep(RECIPE, corpus_folder=None, out=out, seeds=2, given=given, progress=Progress(), settings=FEW)
+def _swept(out: Path, given: GivenTrials | None, jobs: int = 1) -> Sweep:
+    return sweep(
+        RECIPE, corpus_folder=None, out=out, seeds=2, given=given, progress=Progress(), settings=FEW, jobs=jobs
+    )
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, Path]:
     out = tmp_path_factory.mktemp("sweep")
-    return _swept(out, None), out
+    return _swept(out, None, jobs=2), out
 
 
 @pytest.mark.slow
@@ -143,7 +163,7 @@ def test_every_setting_of_every_seed_is_measured(swept: tuple[Sweep, Path]) -> N
     assert result.seeds == (5, 6)
     assert read_sweep(out) == result
     by_label = {setting.label: setting for setting in result.settings}
-    assert [setting.finetune_steps for setting in result.settings] == [0, 2, 2, 2, 2, 2, 2]
+    assert [setting.finetune_steps for setting in result.settings] == [0, 2, 2, 2, 2, 2, 2, 2]
     for k in range(2):
         assert by_label["mixed-2bit"].sizes[k].artifact_bytes <= by_label["2bit"].sizes[k].artifact_bytes
     assert by_label["1bit-sign"].size.bits_per_weight == 1
@@ -216,3 +236,43 @@ def test_a_second_sweep_only_adds_the_given_trials(swept: tuple[Sweep, Path], tm
     for old, new in zip(before.settings, after.settings, strict=True):
         assert new.on("heldout") == old.on("heldout")
     assert (out / "pareto-trials.svg").is_file()
+
+
+@pytest.mark.slow
+def test_an_error_of_a_seed_run_beside_others_is_the_sweeps(tmp_path: Path) -> None:
+    (tmp_path / "corpus" / "speaker").mkdir(parents=True)
+    (tmp_path / "corpus" / "speaker" / "1.wav").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"1\.wav: expected "):
+        sweep(
+            RECIPE,
+            corpus_folder=tmp_path / "corpus",
+            out=tmp_path / "out",
+            seeds=2,
+            given=None,
+            progress=Progress(),
+            settings=FEW,
+            jobs=2,
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_seeds_run_side_by_side_end_with_a_killed_sweep(tmp_path: Path) -> None:
+    words = ["-m", "pipeline.cli", "sweep", "sweep-mini", "--out", str(tmp_path / "out"), "--seeds", "2", "--jobs", "2"]
+    parent = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(lambda: len(list((tmp_path / "out").glob("seed-*/.voices*"))) == 2)
+        tasks = Path(f"/proc/{parent.pid}/task").glob("*/children")
+        children = [Path("/proc") / pid for task in tasks for pid in task.read_text().split()]
+        assert len(children) >= 2
+    finally:
+        parent.kill()
+        parent.wait()
+    _wait_for(lambda: not any(child.exists() for child in children))
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
