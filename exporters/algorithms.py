@@ -21,7 +21,7 @@ from exporters.exported import Agreement
 from exporters.fast import Algorithm, FastProgram, fast_program
 from exporters.tflite.emit import emit_tflite
 from exporters.tflite.run import TfliteRunner
-from exporters.verify import LEAST_COSINE, LEAST_MEAN_COSINE, agreement
+from exporters.verify import LEAST_COSINE, LEAST_MEAN_COSINE, agreement, native_chatter_held_back
 from pipeline.artifact.decode import decode
 from pipeline.artifact.size import layer_macs
 from pipeline.artifact.store import LoadedArtifact
@@ -89,7 +89,8 @@ class _Measure:
             self._wanted = [reference(torch.from_numpy(x)[None])[0].numpy() for x in self._inputs]
 
     def __call__(self, program: FastProgram) -> Agreement:
-        runner = TfliteRunner(emit_tflite(self._artifact, lowering="voxpress", fast=program))
+        with native_chatter_held_back():
+            runner = TfliteRunner(emit_tflite(self._artifact, lowering="voxpress", fast=program))
         return agreement([(runner.embed(x), w) for x, w in zip(self._inputs, self._wanted, strict=True)])
 
 

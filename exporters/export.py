@@ -14,7 +14,7 @@ import numpy.typing as npt
 from calibration.activations import CalibrationFeatures, measure_ranges
 from calibration.ranges import MIN_UTTERANCES, ActivationRanges, RangeChoice, RangeMethod, read_ranges, write_ranges
 from exporters.algorithms import AlgorithmChoice, choose_algorithms
-from exporters.exported import ExportedFile, Format
+from exporters.exported import ExportedFile, Format, ranges_file
 from exporters.manifest import Lowering, Mode
 from exporters.pte.emit import emit_pte
 from exporters.tflite.emit import emit_tflite
@@ -114,7 +114,7 @@ def prepare_fast(
         if ranges is None:
             ranges = measure_ranges(artifact, utterances.items(), choice, task.advance)
         program, algorithms = choose_algorithms(artifact, ranges, utterances, task)
-    write_ranges(folder / f"{name}-activations.json", ranges)
+    write_ranges(folder / ranges_file(artifact), ranges)
     if algorithms.algorithms:
         progress.say(_algorithms_text(name, algorithms))
         write_atomically(folder / f"{name}-algorithms.json", algorithms.model_dump_json(indent=1) + "\n")

@@ -35,6 +35,7 @@ LEAST_KERNEL_COSINE = 0.995
 
 # Lengths around everything that could round differently: odd, even, one more than a multiple of the total stride of 8.
 _FRAME_COUNTS = (98, 200, 301)
+_SPEECH_FRAMES = 400  # of an utterance
 
 
 def verify_model(
@@ -45,7 +46,7 @@ def verify_model(
     Checked on seeded noise of the shortest and the longest length allowed (at most 1000 frames) and some between.
     Raises VerificationError if a relative error max|e - r| / max|r| exceeds 1e-4.
     """
-    with _native_chatter_held_back():
+    with native_chatter_held_back():
         runner, reference = _runner(data, file_format), decode(artifact)
         pairs = []
         for features in _noise(artifact, max_seconds):
@@ -62,7 +63,7 @@ def verify_model(
 class FastReference:
     """What the files of one artifact in mode `fast` are checked against.
 
-    References are embeddings of `utterances` (features [frames, mel] by name) by decode(artifact), and of these and of
+    References are embeddings of `utterances` (features [frames, mel] by name, of which the first 400 frames) by decode(artifact), and of these and of
     noise by the program in fp32 arithmetic on u8 activations; the first file that passes is the reference of the
     others, which must give the same bytes.
     """
@@ -73,7 +74,7 @@ class FastReference:
         spec = artifact.header.frontend
         longest = max_frames(max_seconds, spec)
         self.artifact, self.program = artifact, program
-        self._inputs = {name: features[:longest] for name, features in utterances.items()}
+        self._inputs = {name: features[: min(longest, _SPEECH_FRAMES)] for name, features in utterances.items()}
         self._inputs |= {f"noise of {len(noise)} frames": noise for noise in _noise(artifact, max_seconds)}
         self._speech = tuple(utterances)
         exact, rounded = decode(artifact), PressedNetwork(artifact, program).eval()
@@ -90,7 +91,7 @@ class FastReference:
         Raises VerificationError if a cosine to them is below 0.99 or their mean below 0.999, if one to the u8 network
         in fp32 arithmetic is below 0.995, or if embeddings are not, bit by bit, those of the first file checked.
         """
-        with _native_chatter_held_back():
+        with native_chatter_held_back():
             runner = _runner(data, file_format)
             found = {key: runner.embed(features) for key, features in self._inputs.items()}
         for key, wanted in self._rounded.items():
@@ -145,7 +146,7 @@ def _noise(artifact: LoadedArtifact, max_seconds: float) -> Iterator[Floats]:
 
 
 @contextmanager
-def _native_chatter_held_back() -> Iterator[None]:
+def native_chatter_held_back() -> Iterator[None]:
     """Both runtimes greet on the process's stderr from C++; it is shown only if something fails."""
     sys.stderr.flush()
     kept = os.dup(2)

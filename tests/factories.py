@@ -1,11 +1,15 @@
-"""Small things that many tests build: artifacts with random weights."""
+"""Small things that many tests build: artifacts with random weights, and their activation ranges."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from calibration.activations import measure_ranges
+from calibration.ranges import ActivationRanges, RangeChoice
+from exporters.fast import FastProgram, fast_program
 from pipeline.artifact.bitpack import pack_codes
 from pipeline.artifact.schema import Artifact, Conv2dNode, StatsPoolNode
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
@@ -75,3 +79,20 @@ def tiny_artifact(bits: int = 4, seed: int = 0, *, depthwise: bool = False) -> L
         source_sha256="0" * 64,
     )
     return LoadedArtifact(header, {node.name: random_layer(node, rng) for node in header.layers})
+
+
+def noise_utterances(count: int = 6, frames: int = 100, mel: int = 80) -> dict[str, npt.NDArray[np.float32]]:
+    """Features [frames + k, mel] of seeded noise by name."""
+    rng = np.random.default_rng(7)
+    return {f"u{k}": rng.normal(0.0, 2.0, (frames + k, mel)).astype(np.float32) for k in range(count)}
+
+
+def noise_ranges(artifact: LoadedArtifact, choice: RangeChoice | None = None) -> ActivationRanges:
+    """Activation ranges of an artifact on noise."""
+    mel = artifact.header.frontend.num_mel_bins
+    return measure_ranges(artifact, noise_utterances(mel=mel).items(), choice or RangeChoice(method="min-max"))
+
+
+def noise_program(artifact: LoadedArtifact) -> FastProgram:
+    """Mode fast of an artifact, with ranges measured on noise."""
+    return fast_program(artifact.header, noise_ranges(artifact))
