@@ -11,6 +11,7 @@ import pydantic
 
 from device_tests.bench.process import cores_for, on_cores
 from device_tests.bench.records import Layers, LayerTiming
+from exporters.manifest import Mode
 from exporters.native import native_path
 from pipeline.artifact.schema import INPUT_NAME, Artifact, StatsPoolNode, conv_out_size
 from pipeline.errors import InputError, VoxPressError
@@ -34,8 +35,10 @@ class _Output(pydantic.BaseModel):
     isas: tuple[_Run, ...]
 
 
-def time_layers(header: Artifact, *, bits: int, frames: int, repeats: int = REPEATS) -> Layers:
+def time_layers(header: Artifact, *, mode: Mode, bits: int, frames: int, repeats: int = REPEATS) -> Layers:
     """Time every layer of a program at one width, in the widest instruction set of this machine, on one core.
+
+    The roof is that of the mode: float multiply-adds for exact, those of bytes for fast where the machine has them.
 
     Raises MissingToolError if the native build has no voxpress_kernel_bench, VoxPressError with its line if it fails.
     """
@@ -43,7 +46,7 @@ def time_layers(header: Artifact, *, bits: int, frames: int, repeats: int = REPE
         program = Path(name) / "layers.txt"
         program.write_text("\n".join(layer_lines(header, frames)) + "\n", encoding="utf-8")
         command = [str(native_path("kernel_bench")), "--program", str(program), "--isa", "widest"]
-        command += ["--bits", str(bits), "--frames", str(frames), "--repeats", str(repeats)]
+        command += ["--mode", mode, "--bits", str(bits), "--frames", str(frames), "--repeats", str(repeats)]
         with on_cores(cores_for(1)):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -54,6 +57,7 @@ def time_layers(header: Artifact, *, bits: int, frames: int, repeats: int = REPE
         found = first_problem(error) if isinstance(error, pydantic.ValidationError) else str(error)
         raise InputError(command[0], expected="timings of one instruction set", found=found) from None
     return Layers(
+        mode=mode,
         isa=run.isa,
         bits=bits,
         frames=frames,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
-from device_tests.records import Environment, Sha256
+from device_tests.records import Environment, Mode, Sha256
 from pipeline.files import read_json
 
 BENCH_FILE = "bench.json"
@@ -124,6 +124,7 @@ class LayerTiming(_Frozen):
 class Layers(_Frozen):
     """Per-layer timings in one instruction set, and its roof: multiply-adds in registers, timed before each repeat."""
 
+    mode: Mode
     isa: str
     bits: PositiveInt
     frames: PositiveInt

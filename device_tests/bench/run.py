@@ -7,6 +7,7 @@ as long as files, crops and protocol are the same.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -112,9 +113,11 @@ def run_bench(request: BenchRequest, out: Path, progress: Progress) -> BenchReco
     if request.layers:
         pressed = [read_artifact(folder).header for folder in bench.subject.pressed.values()]
         widths = sorted({node.bits for header in pressed for node in header.layers if node.bits < 32}, reverse=True)
-        with progress.task("layers", len(widths)) as task:
-            for bits in widths:
-                layers.append(time_layers(bench.subject.reference.header, bits=bits, frames=protocol.frames))
+        modes = list(dict.fromkeys(mode.mode for mode in request.modes))
+        with progress.task("layers", len(widths) * len(modes)) as task:
+            for mode, bits in itertools.product(modes, widths):
+                header = bench.subject.reference.header
+                layers.append(time_layers(header, mode=mode, bits=bits, frames=protocol.frames))
                 task.advance()
     if session.taken_over:
         notes.append(f"{session.taken_over} complete rounds were taken over from an interrupted run")

@@ -164,7 +164,7 @@ def layer_table(layers: Layers) -> Table:
     total = sum(median(layer.samples_ns) for layer in layers.layers)
     roof = layers.roof_macs / median(layers.roof_samples_ns)
     return Table(
-        f"Layers, exact, {layers.bits} bit, {layers.isa}",
+        f"Layers, {layers.mode}, {layers.bits} bit, {layers.isa}",
         ("layer", "kernel", "10^6 MACs", "µs", "% of time", "× roof"),
         tuple(
             (
@@ -178,7 +178,7 @@ def layer_table(layers: Layers) -> Table:
             for layer in layers.layers
         ),
         f"Medians of {len(layers.roof_samples_ns)} repeats of CPU time at {layers.frames} frames, one thread, each "
-        f"layer alone on packed weights; {total / 1e6:.1f} ms in all. Roof: {roof:.1f} fp32 multiply-adds per ns, "
+        f"layer alone on packed weights; {total / 1e6:.1f} ms in all. Roof: {roof:.1f} multiply-adds per ns, "
         "measured in registers before each repeat. Above 1 where a layer needs fewer multiplications than a direct "
         "convolution.",
         left=2,

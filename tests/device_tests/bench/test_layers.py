@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from device_tests.bench.layers import layer_lines, time_layers
+from device_tests.records import Mode
 from device_tests.report.bench_figures import roof_fraction
 from pipeline.artifact.size import program_macs
 from pipeline.errors import VoxPressError
@@ -22,16 +23,17 @@ def test_lines_follow_the_sizes_through_the_program() -> None:
     ]
 
 
-def test_every_layer_is_timed_beside_the_roof() -> None:
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_every_layer_is_timed_beside_the_roof(mode: Mode) -> None:
     artifact = tiny_artifact(2, depthwise=True)
-    layers = time_layers(artifact.header, bits=2, frames=50, repeats=3)
+    layers = time_layers(artifact.header, mode=mode, bits=2, frames=50, repeats=3)
     assert [layer.name for layer in layers.layers] == [node.name for node in artifact.header.layers]
     macs = program_macs(artifact.header.program, frames=50, num_mel_bins=80)
     assert sum(layer.macs for layer in layers.layers) == macs
     assert len(layers.roof_samples_ns) == 3
     for layer in layers.layers:
         assert len(layer.samples_ns) == 3
-        assert layer.kernel.endswith(layers.isa)
+        assert ("_f32_" if mode == "exact" else "_u8_") in layer.kernel
         # Winograd needs up to 4 times fewer multiplications; more would be no measurement.
         assert 0 < roof_fraction(layers, layer) < 4
 
@@ -39,4 +41,4 @@ def test_every_layer_is_timed_beside_the_roof() -> None:
 def test_a_program_that_the_kernels_refuse_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("device_tests.bench.layers.layer_lines", lambda header, frames: ["conv1 1 2 3"])
     with pytest.raises(VoxPressError, match='expected a layer, found "conv1 1 2 3"'):
-        time_layers(tiny_artifact(2).header, bits=2, frames=50, repeats=1)
+        time_layers(tiny_artifact(2).header, mode="exact", bits=2, frames=50, repeats=1)

@@ -89,6 +89,7 @@ def _record(**changes: Any) -> BenchRecord:
         _contender("gone", "fp32", 1, [], "not installed: gone"),
     )
     layers = Layers(
+        mode="exact",
         isa="avx512",
         bits=4,
         frames=200,
