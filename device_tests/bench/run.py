@@ -52,8 +52,6 @@ from pipeline.progress import Progress
 Floats = npt.NDArray[np.float32]
 
 _PARTS = ".parts"
-# A .pte plans its memory for its longest utterance; this much is planned at least, as `export` does.
-_LEAST_MAX_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,7 @@ class BenchRequest:
     formats: Sequence[Format]
     bits: Sequence[int] = (8, 4, 2, 1)
     growth_seconds: Sequence[float] = ()
+    max_seconds: float = 10.0  # that a .pte plans its memory for, if no longer length is measured
     layers: bool = False
     audio: Path | None = None
     protocol: BenchProtocol = field(default_factory=BenchProtocol)
@@ -165,7 +164,7 @@ def _prepare(request: BenchRequest, out: Path, progress: Progress) -> _Bench:
         raise InputError("--seconds and --frames", expected=f"at least {spec.min_seconds:g} s", found="less")
     protocol = protocol.model_copy(update={"growth_frames": growth, "growth_threads": protocol.threads[0]})
     longest = max(protocol.frames, *growth, 0)
-    max_seconds = max(_LEAST_MAX_SECONDS, longest * spec.frame_shift_ms / 1000 + 1.0)
+    max_seconds = max(request.max_seconds, longest * spec.frame_shift_ms / 1000 + 1.0)
     contenders = [
         *our_contenders(list(subject.pressed), request.modes, request.formats),
         *peer_contenders(request.peers),
@@ -225,7 +224,7 @@ class _Session:
 
     def measure(self, frames: int, threads: Sequence[int], *, with_cosines: bool) -> None:
         """All contenders at one length, each with every number of threads, in turns."""
-        for start in range(self.bench.protocol.starts):
+        for start in range(self.bench.protocol.at(frames).starts):
             path = self.folder / f"{frames}-{start}.json"
             part = self._resumed(path, self._key(frames, threads))
             self.taken_over += part.rounds_done
@@ -236,7 +235,7 @@ class _Session:
     def _play(
         self, part: _Part, path: Path, frames: int, threads: Sequence[int], start: int, *, with_cosines: bool
     ) -> None:
-        protocol = self.bench.protocol
+        protocol, length = self.bench.protocol, self.bench.protocol.at(frames)
         wanted = {
             _place(contender, count): (contender, count)
             for contender in self.bench.contenders
@@ -256,9 +255,9 @@ class _Session:
                         except VoxPressError as error:
                             part.failures[place] = str(error)
                     task.advance()
-            left = protocol.rounds - part.rounds_done
+            left = length.rounds - part.rounds_done
             with self.progress.task(f"measure ({frames} frames)", left * len(workers)) as task:
-                for index in range(part.rounds_done, protocol.rounds):
+                for index in range(part.rounds_done, length.rounds):
 
                     def on_turn(place: str) -> None:
                         task.note(place)
@@ -267,10 +266,10 @@ class _Session:
                     play_round(
                         workers,
                         turns,
-                        round_index=start * protocol.rounds + index,
+                        round_index=start * length.rounds + index,
                         seed=protocol.seed,
                         warmup=protocol.warmup,
-                        runs=protocol.runs,
+                        runs=length.runs,
                         on_turn=on_turn,
                     )
                     part.rounds_done = index + 1
@@ -364,7 +363,7 @@ def _measured(bench: _Bench, session: _Session, contender: Contender) -> Iterato
     sections += [(frames, protocol.growth_threads) for frames in protocol.growth_frames if frames != protocol.frames]
     for frames, threads in sections:
         place = _place(contender, threads)
-        parts = [session.parts[frames, start] for start in range(protocol.starts)]
+        parts = [session.parts[frames, start] for start in range(protocol.at(frames).starts)]
         failures = [part.failures[place] for part in parts if place in part.failures]
         built = bench.built[contender.name, frames]
         yield Measured(
