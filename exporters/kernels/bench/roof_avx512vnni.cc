@@ -11,6 +11,7 @@ constexpr int kProducts = 64;  // of an instruction
 
 float roof_loop(int64_t rounds, float seed) {
   __m512i sums[kSums];
+#pragma GCC unroll 28
   for (int j = 0; j < kSums; ++j) sums[j] = _mm512_set1_epi32(j);
   const __m512i factor = _mm512_set1_epi8(static_cast<char>(seed * 1e4f));
   __m512i term = _mm512_set1_epi8(3);
@@ -22,6 +23,7 @@ float roof_loop(int64_t rounds, float seed) {
     }
   }
   __m512i total = sums[0];
+#pragma GCC unroll 28
   for (int j = 1; j < kSums; ++j) total = _mm512_add_epi32(total, sums[j]);
   return static_cast<float>(_mm512_cvtsi512_si32(total));
 }

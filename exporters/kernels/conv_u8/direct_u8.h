@@ -152,48 +152,44 @@ void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_gr
   }
 }
 
-// One panel over the gathered groups of positions.
-struct PanelJob {
-  const uint8_t* gathered;
+constexpr int kTogether = 4;  // positions that are written at a time
+
+template <int kR>
+struct MultiplyGroup {
+  static void run(const uint8_t* inputs, const unsigned char* panel, int64_t steps, int32_t* sums) {
+    multiply<kR, kBytes>(inputs, reinterpret_cast<const int8_t*>(panel) + sizeof(int32_t) * kPanel, steps,
+                         reinterpret_cast<const int32_t*>(panel), sums, kPanel);
+  }
+};
+
+// Sums of positions [..][kPanel] and where they belong.
+struct SummedPositions {
+  const int32_t* sums;
   const float* windows;
-  int64_t first_position;
-  int64_t groups;
-  const unsigned char* panel;  // starts [kPanel], then weights
+  int64_t first;
+  int64_t count;
   int64_t first_channel;
   int64_t channels;
 };
 
-template <int kR>
-struct RunPanel {
-  static void run(const Conv2dU8Call& call, const DirectPlan& plan, const PanelJob& job) {
-    constexpr int kTogether = 4;
-    const int64_t out_channels = call.shape->conv.out_channels;
-    const FinishLanes lanes(call);
-    const auto* starts = reinterpret_cast<const int32_t*>(job.panel);
-    const auto* weights = reinterpret_cast<const int8_t*>(job.panel) + sizeof(int32_t) * kPanel;
-    for (int64_t g = 0; g < job.groups; ++g) {
-      alignas(kBytes) int32_t sums[(kR + kTogether) * kPanel];
-      std::memset(sums + kR * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // of positions that are not there
-      float windows[kR + kTogether] = {};
-      multiply<kR, kBytes>(job.gathered + g * plan.group_bytes, weights, plan.steps, starts, sums, kPanel);
-      if (call.finish.offset != nullptr) std::memcpy(windows, job.windows + g * kR, sizeof(float) * kR);
-      const int64_t first = job.first_position + g * kR;
-      for (int64_t m = 0; m < kR && first + m < plan.range.end; m += kTogether) {
-        const int64_t count = least(least(kTogether, kR - m), plan.range.end - first - m);
-        for (int v = 0; v < kVectors && v * kInts < job.channels; ++v) {
-          const int64_t channel = job.first_channel + v * kInts;
-          const F32s multiplier = load<F32s>(call.finish.multiplier + channel);
-          F32s t[kTogether];
-          VOXPRESS_UNROLL
-          for (int j = 0; j < kTogether; ++j) {
-            t[j] = __builtin_convertvector(load<S32s>(sums + (m + j) * kPanel + v * kInts), F32s) * multiplier;
-          }
-          finish<kTogether>(call, lanes, {(first + m) * out_channels + channel, channel, count}, windows + m, t);
-        }
+void write_positions(const Conv2dU8Call& call, const SummedPositions& summed) {
+  const FinishLanes lanes(call);
+  const int64_t out_channels = call.shape->conv.out_channels;
+  for (int v = 0; v < kVectors && v * kInts < summed.channels; ++v) {
+    const int64_t channel = summed.first_channel + v * kInts;
+    const int64_t channels = summed.channels - v * kInts;
+    const F32s multiplier = load<F32s>(call.finish.multiplier + channel);
+    for (int64_t m = 0; m < summed.count; m += kTogether) {
+      F32s t[kTogether];
+      VOXPRESS_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        t[j] = __builtin_convertvector(load<S32s>(summed.sums + (m + j) * kPanel + v * kInts), F32s) * multiplier;
       }
+      finish<kTogether>(call, lanes, {(summed.first + m) * out_channels + channel, channel, channels, summed.count - m},
+                        summed.windows + m, t);
     }
   }
-};
+}
 
 bool direct_takes(const Conv2dU8Shape& s) { return s.input == Element::kU8; }
 
@@ -241,14 +237,17 @@ void direct_run(const Conv2dU8Call& call) {
       const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
       gather(call, plan, group, first, groups, scratch);
       for (int64_t p = 0; p < plan.panels; ++p) {
-        const PanelJob job{scratch.gathered,
-                           scratch.windows,
-                           first,
-                           groups,
-                           call.prepared + (group * plan.panels + p) * plan.panel_bytes,
-                           group * plan.outputs + p * kPanel,
-                           least(kPanel, plan.outputs - p * kPanel)};
-        WithRows<RunPanel, kRows>::run(plan.rows, call, plan, job);
+        const unsigned char* panel = call.prepared + (group * plan.panels + p) * plan.panel_bytes;
+        for (int64_t g = 0; g < groups; ++g) {
+          alignas(kBytes) int32_t sums[(kRows + kTogether) * kPanel];
+          WithRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel, plan.steps,
+                                              sums);
+          std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // no sums, but converted
+          const int64_t position = g * plan.rows;
+          write_positions(call, {sums, scratch.windows + position, first + position,
+                                 least(plan.rows, plan.range.end - first - position), group * plan.outputs + p * kPanel,
+                                 least(kPanel, plan.outputs - p * kPanel)});
+        }
       }
     }
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "conv_u8/direct_u8.h"
+#include "conv_u8/float_u8.h"
 #include "conv_u8/winograd_u8.h"
 
 namespace voxpress {
@@ -14,6 +15,10 @@ constexpr Conv2dU8Kernel winograd_kernel(Isa isa, bool (*takes)(const Conv2dU8Sh
 
 constexpr Conv2dU8Kernel direct_kernel(Isa isa) {
   return {isa, direct_takes, direct_prepared_bytes, direct_pack, direct_scratch_bytes, direct_run};
+}
+
+constexpr Conv2dU8Kernel float_kernel(Isa isa) {
+  return {isa, float_takes, float_prepared_bytes, float_pack, float_scratch_bytes, float_run};
 }
 
 }  // namespace

@@ -89,6 +89,10 @@ VOXPRESS_INLINE void store_rounded(const F32s (&values)[kCount], U8s low, uint8_
   }
 }
 
+VOXPRESS_INLINE S32s widen_weights(const int8_t* source) {
+  return (S32s)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
+}
+
 VOXPRESS_INLINE S32s widen_bytes(const uint8_t* source) {
   return (S32s)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
 }

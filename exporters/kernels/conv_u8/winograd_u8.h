@@ -260,6 +260,7 @@ template <typename F>
 VOXPRESS_INLINE void transform_output(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const FinishLanes& lanes,
                                       const TilePlace& place, const OutputJob<F>& job) {
   constexpr int n = F::kIn;
+  const int64_t channels = call.shape->conv.out_channels;
   F32s half[F::kOut][n];
   VOXPRESS_UNROLL
   for (int j = 0; j < n; ++j) {
@@ -281,53 +282,51 @@ VOXPRESS_INLINE void transform_output(const Conv2dU8Call& call, const WinogradPl
     F::output(half[i], y);
     const int64_t line = (place.n * plan.out_frames + place.frame + i) * plan.out_mel + place.mel;
     finish<F::kOut>(call, lanes,
-                    {line * call.shape->conv.out_channels + job.channel, job.channel, plan.out_mel - place.mel},
+                    {line * channels + job.channel, job.channel, channels - job.channel, plan.out_mel - place.mel},
                     job.windows + i * F::kOut, y);
   }
 }
 
-// One panel over the groups of a block: products, then outputs, group by group.
-template <typename F>
-struct WinogradJob {
-  const WinogradPlan<F>* plan;
-  const uint8_t* inputs;
-  const float* steps;
-  const float* windows;
-  int64_t first_tile;
-  int64_t groups;
-  int64_t panel;
-  int32_t* sums;
-};
-
+// The products of one group of tiles and one panel, point by point; F is there for the number of points.
 template <typename F, int kSlot>
 struct Products {
   template <int kR>
   struct Run {
-    static void run(const Conv2dU8Call& call, const WinogradJob<F>& job) {
+    static void run(const WinogradPlan<F>& plan, const PreparedPanel<F>& panel, const uint8_t* inputs, int32_t* sums) {
       constexpr int kPoints = WinogradPlan<F>::kPoints;
-      const WinogradPlan<F>& plan = *job.plan;
-      const PreparedPanel<F> panel(call.prepared, job.panel, plan.steps);
-      const FinishLanes lanes(call);
-      for (int64_t g = 0; g < job.groups; ++g) {
-        const uint8_t* inputs = job.inputs + g * plan.group_bytes;
-        for (int p = 0; p < kPoints; ++p) {
-          multiply<kR, kSlot>(inputs + p * plan.point_bytes, panel.weights + p * plan.steps * kStepBytes, plan.steps,
-                              panel.starts + p * kPanel, job.sums + p * kPanel, kPoints * kPanel);
-        }
-        for (int64_t m = 0; m < kR && job.first_tile + g * kR + m < plan.range.end; ++m) {
-          const TilePlace place = place_of(plan, job.first_tile + g * kR + m);
-          const int64_t row = g * kR + m;
-          for (int v = 0; v < kVectors && job.panel * kPanel + v * kInts < call.shape->conv.out_channels; ++v) {
-            transform_output<F>(
-                call, plan, lanes, place,
-                {job.sums + m * kPoints * kPanel + v * kInts, job.steps + row * WinogradPlan<F>::kPointsRound,
-                 panel.factors + v * kInts, job.windows + row * F::kOut * F::kOut, job.panel * kPanel + v * kInts});
-          }
-        }
+      for (int p = 0; p < kPoints; ++p) {
+        multiply<kR, kSlot>(inputs + p * plan.point_bytes, panel.weights + p * plan.steps * kStepBytes, plan.steps,
+                            panel.starts + p * kPanel, sums + p * kPanel, kPoints * kPanel);
       }
     }
   };
 };
+
+// A group of tiles whose products have been summed.
+template <typename F>
+struct SummedGroup {
+  int64_t first_tile;
+  int64_t tiles;
+  int64_t first_channel;
+  const int32_t* sums;
+  const float* steps;
+  const float* windows;
+};
+
+template <typename F>
+void write_group(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const PreparedPanel<F>& panel,
+                 const SummedGroup<F>& group) {
+  const FinishLanes lanes(call);
+  for (int64_t m = 0; m < group.tiles; ++m) {
+    const TilePlace place = place_of(plan, group.first_tile + m);
+    for (int v = 0; v < kVectors && group.first_channel + v * kInts < call.shape->conv.out_channels; ++v) {
+      transform_output<F>(call, plan, lanes, place,
+                          {group.sums + m * WinogradPlan<F>::kPoints * kPanel + v * kInts,
+                           group.steps + m * WinogradPlan<F>::kPointsRound, panel.factors + v * kInts,
+                           group.windows + m * F::kOut * F::kOut, group.first_channel + v * kInts});
+    }
+  }
+}
 
 // A row of the zero point, the inputs of a block with their steps and, for two-valued palettes, window sums, the 16-bit
 // inputs of the tiles of a vector, the sums of a group. Large enough for every share of the tiles.
@@ -476,11 +475,19 @@ void winograd_run(const Conv2dU8Call& call) {
       transform_block<F, 2>(call, plan, scratch, first, groups);
     }
     for (int64_t p = 0; p < plan.panels; ++p) {
-      const WinogradJob<F> job{&plan, scratch.inputs, scratch.steps, scratch.windows, first, groups, p, scratch.sums};
-      if (plan.slot_bytes == kBytes) {
-        WithRows<Products<F, kBytes>::template Run, kRows>::run(plan.rows, call, job);
-      } else {
-        WithRows<Products<F, kBytes / 2>::template Run, kRows>::run(plan.rows, call, job);
+      const PreparedPanel<F> panel(call.prepared, p, plan.steps);
+      for (int64_t g = 0; g < groups; ++g) {
+        const uint8_t* inputs = scratch.inputs + g * plan.group_bytes;
+        if (plan.slot_bytes == kBytes) {
+          WithRows<Products<F, kBytes>::template Run, kRows>::run(plan.rows, plan, panel, inputs, scratch.sums);
+        } else {
+          WithRows<Products<F, kBytes / 2>::template Run, kRows>::run(plan.rows, plan, panel, inputs, scratch.sums);
+        }
+        const int64_t tile = g * plan.rows;
+        write_group<F>(
+            call, plan, panel,
+            {first + tile, least(plan.rows, plan.range.end - first - tile), p * kPanel, scratch.sums,
+             scratch.steps + tile * WinogradPlan<F>::kPointsRound, scratch.windows + tile * F::kOut * F::kOut});
       }
     }
   }
