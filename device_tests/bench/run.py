@@ -40,6 +40,7 @@ from device_tests.bench.records import (
 from device_tests.bench.subject import Subject, features_digest, make_subject
 from device_tests.bench.turns import Turns, play_round
 from device_tests.drive.environment import environment_notes, host_environment
+from device_tests.records import portable_kernels
 from exporters.exported import Format
 from exporters.native import native_path
 from exporters.peers.catalogue import INSTALL_HINT, Peer
@@ -377,13 +378,13 @@ def _measured(bench: _Bench, session: _Session, contender: Contender) -> Iterato
 
 
 def _kernel_notes(session: _Session) -> list[str]:
-    """Our files that ran a portable kernel although their process used a wider instruction set elsewhere."""
+    """Our files that were run by portable code, for want of kernels for this machine."""
     notes = []
     for (frames, _), part in session.parts.items():
         for place, memories in part.memory.items():
-            names = sorted({name for one in memories for name in one.kernels if name.endswith("portable")})
+            names = portable_kernels(sorted({name for one in memories for name in one.kernels}))
             if names:
-                notes.append(f"{place} at {frames} frames ran portable kernels: {', '.join(names)}")
+                notes.append(f"{place} at {frames} frames was run by portable code: {', '.join(names)}")
     return notes
 
 
