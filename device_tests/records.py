@@ -6,6 +6,7 @@ the same for every device: an engine writes one `engine.json` per process, a dri
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -89,6 +90,11 @@ class Protocol(_Frozen):
     )
 
 
+def portable_kernels(kernels: Iterable[str]) -> tuple[str, ...]:
+    """Those of some kernels that are portable code, for want of one for this machine; pooling has no other."""
+    return tuple(name for name in kernels if name.endswith("_portable") and not name.startswith("statspool_"))
+
+
 class ModelRun(_Frozen):
     """Everything measured on one model file."""
 
@@ -116,8 +122,8 @@ class ModelRun(_Frozen):
 
     @property
     def portable_kernels(self) -> tuple[str, ...]:
-        """Those of the kernels that are portable code, for want of one for this machine; pooling has no other."""
-        return tuple(name for name in self.kernels if name.endswith("_portable") and not name.startswith("statspool_"))
+        """Those of the kernels that are portable code."""
+        return portable_kernels(self.kernels)
 
     @property
     def delegates(self) -> tuple[str, ...]:

@@ -340,6 +340,9 @@ def bench(
     seconds: Annotated[
         str | None, typer.Option(help="Growth: further lengths, like 1,2,5,10,30, on the first number of threads.")
     ] = None,
+    max_seconds: Annotated[
+        float, typer.Option(min=1, help="What a .pte plans its memory for, if no longer length is measured.")
+    ] = 10.0,
     layers: Annotated[bool, typer.Option("--layers", help="Also each layer's time and fraction of the roof.")] = False,
     audio: Annotated[
         Path | None,
@@ -373,6 +376,7 @@ def bench(
         formats=choose_formats(formats),
         bits=parse_numbers("--bits", bits, low=1, high=8),
         growth_seconds=() if seconds is None else parse_seconds("--seconds", seconds),
+        max_seconds=max_seconds,
         layers=layers,
         audio=audio,
         protocol=BenchProtocol(

@@ -66,10 +66,8 @@ class Builder:
         write_reference(subject, self._reference)
         self._calibration = work / "calibration.safetensors"
         write_atomically(self._calibration, save(dict(subject.calibration)))
-        self._inputs = {
-            "reference": sha256_file(self._reference / WEIGHTS_FILE),
-            "calibration": features_digest(subject.calibration),
-        }
+        self._reference_sha256 = sha256_file(self._reference / WEIGHTS_FILE)
+        self._calibration_sha256 = features_digest(subject.calibration)
 
     def build(self, contender: Contender, frames: int) -> Built:
         """The files of a contender for utterances of `frames` frames.
@@ -86,9 +84,7 @@ class Builder:
             max_seconds=self.max_seconds,
             packages=_versions(contender),
         )
-        inputs = self._inputs
-        if contender.peer is None:
-            inputs = {"artifact": self._pressed_sha256(contender), "calibration": self._inputs["calibration"]}
+        inputs = self._inputs_of(contender)
         name = settings.contender if not fixed else f"{settings.contender}-{frames}"
         folder = self.work / "files" / name
         if current_stamp("bench", settings, inputs, folder) is None:
@@ -148,6 +144,12 @@ class Builder:
         if done.returncode != 0:
             raise _PeerError(f"its converter ended with code {done.returncode}: {' | '.join(said[-_LAST_LINES:])}")
         _keep_listed(folder)
+
+    def _inputs_of(self, contender: Contender) -> dict[str, str]:
+        """Hashes of what its files are made from: activation ranges come from the calibration crops."""
+        weights = self._reference_sha256 if contender.peer is not None else self._pressed_sha256(contender)
+        exact = contender.kind in ("fp32", "weight-only") or (contender.mode is not None and contender.mode.mode == "exact")
+        return {"weights": weights} if exact else {"weights": weights, "calibration": self._calibration_sha256}
 
     def _pressed_sha256(self, contender: Contender) -> str:
         folder = self.subject.pressed.get(contender.bits or "")

@@ -149,6 +149,9 @@ class NcnnEngine(Engine):
         self._net = self._module.Net()
         options = self._net.opt
         options.num_threads = threads
+        # Memory is kept between runs, as ncnn's own benchmark does; the allocators must outlive the net.
+        self._allocators = self._module.UnlockedPoolAllocator(), self._module.PoolAllocator()
+        options.blob_allocator, options.workspace_allocator = self._allocators
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
         options.use_bf16_storage = False
         if self._net.load_param(str(model)) != 0 or self._net.load_model(str(model.with_suffix(".bin"))) != 0:

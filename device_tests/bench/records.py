@@ -5,6 +5,7 @@ Sizes are in bytes, times in nanoseconds. Ratios and medians are the report's bu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -95,20 +96,38 @@ class ContenderRecord(_Frozen):
         return next((one for one in self.measured if (one.frames, one.threads) == (frames, threads)), None)
 
 
+@dataclass(frozen=True)
+class LengthProtocol:
+    """Processes, rounds of each and timed runs of a turn, at one utterance length."""
+
+    starts: int
+    rounds: int
+    runs: int
+
+
 class BenchProtocol(_Frozen):
     """How it was measured: `starts` times fresh processes, each for `rounds` rounds in which every contender has a
     turn of `warmup` + `runs` inferences, in an order drawn anew for each round. A process has as many cores as threads.
+    Other lengths than `frames` are measured in one start of `growth_rounds` rounds of `growth_runs` runs.
     """
 
     frames: PositiveInt = 200
     threads: tuple[PositiveInt, ...] = (1, 2)
     growth_frames: tuple[PositiveInt, ...] = ()
     growth_threads: PositiveInt = 1
+    growth_rounds: PositiveInt = 3
+    growth_runs: PositiveInt = 1
     warmup: NonNegativeInt = 1
     runs: PositiveInt = 3
     rounds: PositiveInt = 10
     starts: PositiveInt = 1
     seed: NonNegativeInt = 0
+
+    def at(self, frames: int) -> LengthProtocol:
+        """How one length is measured."""
+        if frames == self.frames:
+            return LengthProtocol(self.starts, self.rounds, self.runs)
+        return LengthProtocol(1, self.growth_rounds, self.growth_runs)
 
 
 class LayerTiming(_Frozen):
@@ -153,9 +172,10 @@ class BenchRecord(_Frozen):
         names = [contender.name for contender in self.contenders]
         if len(set(names)) != len(names):
             raise ValueError("a contender is listed twice")
-        wanted = [self.protocol.runs] * (self.protocol.rounds * self.protocol.starts)
         for contender in self.contenders:
             for one in contender.measured:
+                length = self.protocol.at(one.frames)
+                wanted = [length.runs] * (length.rounds * length.starts)
                 if one.failure is None and [len(turn) for turn in one.rounds] != wanted:
                     raise ValueError(f"{contender.name} has not the rounds that the protocol says")
         return self

@@ -40,6 +40,7 @@ from device_tests.bench.records import (
 from device_tests.bench.subject import Subject, features_digest, make_subject
 from device_tests.bench.turns import Turns, play_round
 from device_tests.drive.environment import environment_notes, host_environment
+from device_tests.records import portable_kernels
 from exporters.exported import Format
 from exporters.native import native_path
 from exporters.peers.catalogue import INSTALL_HINT, Peer
@@ -52,8 +53,6 @@ from pipeline.progress import Progress
 Floats = npt.NDArray[np.float32]
 
 _PARTS = ".parts"
-# A .pte plans its memory for its longest utterance; this much is planned at least, as `export` does.
-_LEAST_MAX_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ class BenchRequest:
     formats: Sequence[Format]
     bits: Sequence[int] = (8, 4, 2, 1)
     growth_seconds: Sequence[float] = ()
+    max_seconds: float = 10.0  # that a .pte plans its memory for, if no longer length is measured
     layers: bool = False
     audio: Path | None = None
     protocol: BenchProtocol = field(default_factory=BenchProtocol)
@@ -165,7 +165,7 @@ def _prepare(request: BenchRequest, out: Path, progress: Progress) -> _Bench:
         raise InputError("--seconds and --frames", expected=f"at least {spec.min_seconds:g} s", found="less")
     protocol = protocol.model_copy(update={"growth_frames": growth, "growth_threads": protocol.threads[0]})
     longest = max(protocol.frames, *growth, 0)
-    max_seconds = max(_LEAST_MAX_SECONDS, longest * spec.frame_shift_ms / 1000 + 1.0)
+    max_seconds = max(request.max_seconds, longest * spec.frame_shift_ms / 1000 + 1.0)
     contenders = [
         *our_contenders(list(subject.pressed), request.modes, request.formats),
         *peer_contenders(request.peers),
@@ -225,7 +225,7 @@ class _Session:
 
     def measure(self, frames: int, threads: Sequence[int], *, with_cosines: bool) -> None:
         """All contenders at one length, each with every number of threads, in turns."""
-        for start in range(self.bench.protocol.starts):
+        for start in range(self.bench.protocol.at(frames).starts):
             path = self.folder / f"{frames}-{start}.json"
             part = self._resumed(path, self._key(frames, threads))
             self.taken_over += part.rounds_done
@@ -236,7 +236,7 @@ class _Session:
     def _play(
         self, part: _Part, path: Path, frames: int, threads: Sequence[int], start: int, *, with_cosines: bool
     ) -> None:
-        protocol = self.bench.protocol
+        protocol, length = self.bench.protocol, self.bench.protocol.at(frames)
         wanted = {
             _place(contender, count): (contender, count)
             for contender in self.bench.contenders
@@ -256,9 +256,9 @@ class _Session:
                         except VoxPressError as error:
                             part.failures[place] = str(error)
                     task.advance()
-            left = protocol.rounds - part.rounds_done
+            left = length.rounds - part.rounds_done
             with self.progress.task(f"measure ({frames} frames)", left * len(workers)) as task:
-                for index in range(part.rounds_done, protocol.rounds):
+                for index in range(part.rounds_done, length.rounds):
 
                     def on_turn(place: str) -> None:
                         task.note(place)
@@ -267,10 +267,10 @@ class _Session:
                     play_round(
                         workers,
                         turns,
-                        round_index=start * protocol.rounds + index,
+                        round_index=start * length.rounds + index,
                         seed=protocol.seed,
                         warmup=protocol.warmup,
-                        runs=protocol.runs,
+                        runs=length.runs,
                         on_turn=on_turn,
                     )
                     part.rounds_done = index + 1
@@ -364,7 +364,7 @@ def _measured(bench: _Bench, session: _Session, contender: Contender) -> Iterato
     sections += [(frames, protocol.growth_threads) for frames in protocol.growth_frames if frames != protocol.frames]
     for frames, threads in sections:
         place = _place(contender, threads)
-        parts = [session.parts[frames, start] for start in range(protocol.starts)]
+        parts = [session.parts[frames, start] for start in range(protocol.at(frames).starts)]
         failures = [part.failures[place] for part in parts if place in part.failures]
         built = bench.built[contender.name, frames]
         yield Measured(
@@ -378,13 +378,13 @@ def _measured(bench: _Bench, session: _Session, contender: Contender) -> Iterato
 
 
 def _kernel_notes(session: _Session) -> list[str]:
-    """Our files that ran a portable kernel although their process used a wider instruction set elsewhere."""
+    """Our files that were run by portable code, for want of kernels for this machine."""
     notes = []
     for (frames, _), part in session.parts.items():
         for place, memories in part.memory.items():
-            names = sorted({name for one in memories for name in one.kernels if name.endswith("portable")})
+            names = portable_kernels(sorted({name for one in memories for name in one.kernels}))
             if names:
-                notes.append(f"{place} at {frames} frames ran portable kernels: {', '.join(names)}")
+                notes.append(f"{place} at {frames} frames was run by portable code: {', '.join(names)}")
     return notes
 
 

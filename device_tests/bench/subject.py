@@ -34,9 +34,10 @@ from pipeline.stamp import tool_versions
 
 Floats = npt.NDArray[np.float32]
 
-CALIBRATION_CROPS = 8
-COMPARED_CROPS = 8
-_SYNTHETIC_SPEAKERS = 8
+# One crop of five is for comparison, the others are for activation ranges and batch-norm statistics.
+CROPS = 40
+_EVERY = 5
+_SYNTHETIC_SPEAKERS, _SYNTHETIC_UTTERANCES = 8, 5
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,9 @@ def _write_random_model(architecture: str, speech: Path, frames: int, seed: int,
 def _voices(work: Path) -> Path:
     folder = work / "voices"
     if not folder.is_dir():
-        make_synthetic_corpus(folder, speakers=_SYNTHETIC_SPEAKERS, sessions=1, utterances_per_session=2)
+        make_synthetic_corpus(
+            folder, speakers=_SYNTHETIC_SPEAKERS, sessions=1, utterances_per_session=_SYNTHETIC_UTTERANCES
+        )
     return folder
 
 
@@ -183,12 +186,12 @@ def _audio_text(audio: Path | None) -> str:
 
 
 def _crops(speech: Path, spec: FrontEndSpec, frames: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Calibration and compared crops: utterances of odd and even places, their first frames, mean-normalised."""
+    """Calibration and compared crops: of each utterance its first frames, mean-normalised."""
     cuts: list[MonoCut] = list(read_corpus(speech, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds))
     if len(cuts) < 2 * MIN_UTTERANCES:
         raise InputError(speech, expected=f"at least {2 * MIN_UTTERANCES} utterances", found=str(len(cuts)))
     # Spread over the corpus, and the longest of its neighbours, as short ones would be repeated.
-    wanted = min(CALIBRATION_CROPS + COMPARED_CROPS, len(cuts))
+    wanted = min(CROPS, len(cuts))
     groups = [cuts[index * len(cuts) // wanted : (index + 1) * len(cuts) // wanted] for index in range(wanted)]
     chosen = [max(group, key=lambda cut: (frames_of(cut.num_samples, spec), cut.id)) for group in groups]
     source = FeatureSource(chosen, spec, cache="none")
@@ -197,8 +200,11 @@ def _crops(speech: Path, spec: FrontEndSpec, frames: int) -> tuple[dict[str, Flo
         cut.id: _fitted(mean_normalise(source.crop(cut.id, 0, min(frames, frames_of(cut.num_samples, spec)))), frames)
         for cut in chosen
     }
-    names = list(crops)
-    return {name: crops[name] for name in names[1::2]}, {name: crops[name] for name in names[0::2]}
+    compared = set(list(crops)[::_EVERY])
+    return (
+        {name: crop for name, crop in crops.items() if name not in compared},
+        {name: crop for name, crop in crops.items() if name in compared},
+    )
 
 
 def _fitted(crop: Floats, frames: int) -> Floats:

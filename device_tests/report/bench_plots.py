@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from device_tests.bench.records import BenchRecord, Kind
+from device_tests.bench.records import BenchRecord, ContenderRecord, Kind
 from device_tests.report.bench_figures import timing
 from device_tests.report.drawing import RULE, colour, size_axis, style, svg
 
@@ -19,40 +21,71 @@ _KINDS: dict[Kind, tuple[int | None, str]] = {
     "fp32": (None, "fp32 peers"),
 }
 
+# How far aside a label stands, and the height of its line as a part of the axis.
+_ASIDE = 1.12
+_LINE = 0.026
+_NEAR = 1.5  # ratio of sizes
+
+_Point = tuple[ContenderRecord, int, float]  # with its bytes and milliseconds
+
 
 def trade_plot(record: BenchRecord, threads: int) -> str:
-    """Bytes (log) against median latency, a dot per contender."""
+    """Bytes (log) against median latency, a marker per contender, its name beside it."""
     name = f"trade-{threads}"
+    points = [
+        (contender, size, found.p50_ns / 1e6)
+        for contender in record.contenders
+        if (found := timing(record, contender, record.protocol.frames, threads)) is not None
+        and (size := contender.file_bytes) is not None
+    ]
+    top = 1.12 * max((time for _, _, time in points), default=1.0)
     with style(name):
-        figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+        figure = Figure(figsize=(11.2, 6.4), layout="constrained")
         axes = figure.add_subplot()
-        sizes, times = [], []
-        for contender in record.contenders:
-            found, size = timing(record, contender, record.protocol.frames, threads), contender.file_bytes
-            if found is None or size is None:
-                continue
-            sizes.append(size)
-            times.append(found.p50_ns / 1e6)
+        for contender, size, time in points:
             shade = colour(_KINDS[contender.kind][0])
-            axes.plot([size], [times[-1]], "s" if contender.runtime == "litert" else "o", color=shade, markersize=6)
-            axes.annotate(
-                contender.title.removeprefix("VoxPress "),
-                (size, times[-1]),
-                xytext=(6, 3),
-                textcoords="offset points",
-                color=shade,
-                fontsize=7,
-            )
-        if sizes:
-            size_axis(axes, min(sizes) / 1.6, max(sizes) * 3.5)
-            axes.set_ylim(0, 1.12 * max(times))
+            axes.plot([size], [time], "s" if contender.runtime == "litert" else "o", color=shade, markersize=6)
+        for column in _columns(points):
+            heights = _spread([time for _, _, time in column], top)
+            for (contender, size, time), height in zip(column, heights, strict=True):
+                axes.annotate(
+                    contender.title.removeprefix("VoxPress "),
+                    (size, time),
+                    xytext=(size * _ASIDE, height),
+                    va="center",
+                    color=colour(_KINDS[contender.kind][0]),
+                    fontsize=8,
+                    arrowprops={"arrowstyle": "-", "color": RULE, "linewidth": 0.8, "shrinkB": 4},
+                )
+        if points:
+            sizes = [size for _, size, _ in points]
+            size_axis(axes, min(sizes) / 1.3, max(sizes) * 2.2)
+        axes.set_ylim(0, top)
         _legend(axes)
         axes.set_xlabel("bytes of the files")
-        axes.set_ylabel(
-            f"ms for {record.protocol.frames} frames, {'1 thread' if threads == 1 else f'{threads} threads'}"
-        )
+        words = "1 thread" if threads == 1 else f"{threads} threads"
+        axes.set_ylabel(f"ms for {record.protocol.frames} frames, {words}")
         axes.grid(color=RULE, linewidth=0.5)
         return svg(figure, name)
+
+
+def _columns(points: Sequence[_Point]) -> list[list[_Point]]:
+    """Points whose labels could meet, as their sizes are near; each list by ascending time."""
+    columns: list[list[_Point]] = []
+    for point in sorted(points, key=lambda one: one[1]):
+        if columns and point[1] < _NEAR * columns[-1][-1][1]:
+            columns[-1].append(point)
+        else:
+            columns.append([point])
+    return [sorted(column, key=lambda one: one[2]) for column in columns]
+
+
+def _spread(heights: list[float], top: float) -> list[float]:
+    """Heights of labels, ascending as the heights given and no nearer to each other than a line of text."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + top * _LINE) if placed else height)
+    return placed
 
 
 def growth_plot(record: BenchRecord) -> str:

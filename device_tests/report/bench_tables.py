@@ -155,7 +155,8 @@ def bench_growth(record: BenchRecord) -> Table | None:
         f"Growth with length, {_threads(threads)}",
         ("contender", *(f"{frames} frames, ms" for frames in lengths)),
         tuple(rows),
-        "Medians; every length in processes of its own.",
+        f"Medians. Lengths other than {record.protocol.frames} frames: {record.protocol.growth_rounds} rounds of "
+        f"{record.protocol.growth_runs} timed run(s); every length in processes of its own.",
     )
 
 

@@ -167,12 +167,12 @@ def test_rounds_of_other_files_are_not_taken_over(
 
 
 def test_growth_is_measured_in_processes_of_its_own(stage: _Stage, tmp_path: Path) -> None:
-    stage.protocol = replace_protocol(growth_frames=(98, 60), starts=1)
+    stage.protocol = replace_protocol(growth_frames=(98, 60), growth_rounds=2)
     record = _run(tmp_path / "out")
     ours = record.contenders[0]
     assert [(one.frames, one.threads) for one in ours.measured] == [(60, 1), (98, 1)]
-    assert len(ours.at(98, 1).rounds) == 3
-    assert stage.started.count(OURS) == 2
+    assert ours.at(98, 1).rounds == ((1001,), (1002,))
+    assert stage.started.count(OURS) == 3
 
 
 def test_more_threads_than_cores_are_refused_before_anything_is_built(tmp_path: Path) -> None:

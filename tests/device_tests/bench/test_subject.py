@@ -33,7 +33,7 @@ def test_an_artifact_is_taken_as_it_is(tmp_path: Path, work: Path) -> None:
     subject = _subject(tmp_path / "artifact", work)
     assert subject.pressed == {"4bit": tmp_path / "artifact"}
     assert subject.audio == "synthetic voices"
-    assert (len(subject.calibration), len(subject.compared)) == (8, 8)
+    assert (len(subject.calibration), len(subject.compared)) == (32, 8)
     assert not set(subject.calibration) & set(subject.compared)
     for crop in (*subject.calibration.values(), *subject.compared.values()):
         assert (crop.shape, crop.dtype) == ((60, 80), np.float32)
@@ -68,7 +68,7 @@ def test_words_that_are_no_model_and_too_little_speech(tmp_path: Path, work: Pat
     with pytest.raises(InputError, match=r"--model: expected a model folder, an artifact folder or one of resnet10,"):
         _subject("resnet35", work)
     write_artifact(tmp_path / "artifact", tiny_artifact(4))
-    with pytest.raises(InputError, match="at least 8 utterances, found 2"):
+    with pytest.raises(InputError, match="at least 8 utterances, found 5"):
         _subject(tmp_path / "artifact", work, audio=work / "voices" / "s000")
 
 

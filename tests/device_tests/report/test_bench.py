@@ -183,7 +183,7 @@ def test_report_is_whole_and_self_contained(tmp_path: Path) -> None:
 def test_growth_is_a_table_and_a_plot(tmp_path: Path) -> None:
     record = _record()
     grown = tuple(
-        one.model_copy(update={"measured": (*one.measured, _measured(98, 1, [[5, 5], [5, 5]]))})
+        one.model_copy(update={"measured": (*one.measured, _measured(98, 1, [[5], [5], [5]]))})
         if one.failure is None
         else one
         for one in record.contenders
