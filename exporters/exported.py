@@ -14,6 +14,10 @@ from pipeline.files import first_problem, write_atomically
 
 EXPORT_LIST = "exports.json"
 
+# Of a file's embeddings to the reference network's, max|e - r| / max|r|: fp32 sums in another order stay well below it,
+# a wrong layout or padding far above.
+TOLERANCE = 1e-4
+
 Format = Literal["pte", "tflite"]
 
 

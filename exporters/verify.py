@@ -12,14 +12,13 @@ from typing import Literal
 import numpy as np
 import torch
 
+from exporters.exported import TOLERANCE
 from exporters.pte.run import PteRunner
 from exporters.tflite.run import TfliteRunner
 from pipeline.artifact.decode import decode
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import VerificationError
 from pipeline.features.fbank import max_frames, min_frames
-
-TOLERANCE = 1e-4  # relative; fp32 sums in another order stay well below it, a wrong layout or padding far above
 
 # Lengths around everything that could round differently: odd, even, one more than a multiple of the total stride of 8.
 _FRAME_COUNTS = (98, 200, 301)

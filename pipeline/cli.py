@@ -10,6 +10,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pipeline.commands import bundle
+from pipeline.commands.calibrate import calibrate
+from pipeline.commands.terminal import show
 from pipeline.errors import VoxPressError
 
 app = typer.Typer(
@@ -26,6 +29,11 @@ import_app = typer.Typer(help="Take over models that others trained.", no_args_i
 app.add_typer(import_app, name="import")
 prepare_app = typer.Typer(help="Turn downloaded corpora into manifests.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
+app.add_typer(bundle.app, name="bundle")
+
+app.command(
+    epilog="Example: voxpress calibrate out/demo/uniform/4bit --audio speech/dev --trials t.txt --out cal-4bit"
+)(calibrate)
 
 EXIT_INTERRUPTED = 130
 
@@ -104,7 +112,7 @@ def sweep(
         typer.echo(result.model_dump_json(indent=1))
     else:
         for table in terminal_tables(result):
-            _print(table)
+            show(table)
 
 
 @app.command(epilog="Example: voxpress evaluate out/demo/export/resnet10-c8-4bit.pte --audio speech/dev --trials t.txt")
@@ -140,7 +148,7 @@ def evaluate(
     if json:
         typer.echo(evaluation_json(results))
     else:
-        _print(evaluation_table(results))
+        show(evaluation_table(results))
 
 
 @app.command(epilog="Example: voxpress quantize r34 --average-bits 3 --audio speech/some --out r34-mixed")
@@ -229,7 +237,7 @@ def models(json: Annotated[bool, typer.Option("--json", help="Print JSON instead
     if json:
         typer.echo(sizes_json(sizes))
     else:
-        _print(sizes_table(sizes))
+        show(sizes_table(sizes))
 
 
 @import_app.command(
@@ -308,9 +316,9 @@ def report(
 
     if (folder / SWEEP_FILE).is_file():
         for table in terminal_tables(read_sweep(folder)):
-            _print(table)
+            show(table)
     else:
-        _print(report_table(read_report(folder)))
+        show(report_table(read_report(folder)))
 
 
 def main() -> NoReturn:
@@ -336,14 +344,6 @@ def _silence_libraries() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for name in ("torchao", "torch.utils._pytree", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _print(table: object) -> None:
-    from rich.console import Console
-
-    console = Console()
-    # In a pipe there is no terminal width to respect.
-    Console(width=None if console.is_terminal else 200).print(table)
 
 
 if __name__ == "__main__":

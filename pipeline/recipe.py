@@ -20,6 +20,7 @@ from pipeline.training.settings import AugmentationSettings, TrainingSettings
 
 Order = Literal["front-to-back", "back-to-front", "sensitivity-ascending", "sensitivity-descending"]
 Width = Annotated[int, Field(ge=1, le=8)]
+RECIPE_FILE = "recipe.json"  # a run's recipe, with every default, in the run's folder and in bundles
 STAGES = ("corpus", "pretrain", "uniform", "mixed", "msft", "binary", "export", "device-test", "bundle")
 
 
@@ -155,6 +156,11 @@ class Recipe(_Section):
         if self.augmentation is not None and self.corpus.cache != "none":
             raise ValueError('[augmentation] alters samples, not features: it needs corpus.cache = "none"')
         return self
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as JSON with every default filled in."""
+    return recipe.model_dump_json(indent=2) + "\n"
 
 
 def builtin_recipes() -> list[str]:

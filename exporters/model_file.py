@@ -1,0 +1,22 @@
+"""What a model file says about itself, whichever its format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporters.manifest import ModelManifest
+
+
+def read_model_manifest(model: Path) -> ModelManifest:
+    """The manifest inside a .pte or .tflite file.
+
+    Raises InputError naming the file if it is none that VoxPress wrote.
+    """
+    # Each runtime is imported only for its own files.
+    if model.suffix == ".pte":
+        from exporters.pte.run import PteRunner
+
+        return PteRunner(model).manifest
+    from exporters.tflite.run import TfliteRunner
+
+    return TfliteRunner(model).manifest
