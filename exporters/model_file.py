@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporters.manifest import ModelManifest
+from exporters.native import native_chatter_held_back
 
 
 def read_model_manifest(model: Path) -> ModelManifest:
@@ -13,10 +14,11 @@ def read_model_manifest(model: Path) -> ModelManifest:
     Raises InputError naming the file if it is none that VoxPress wrote.
     """
     # Each runtime is imported only for its own files.
-    if model.suffix == ".pte":
-        from exporters.pte.run import PteRunner
+    with native_chatter_held_back():
+        if model.suffix == ".pte":
+            from exporters.pte.run import PteRunner
 
-        return PteRunner(model).manifest
-    from exporters.tflite.run import TfliteRunner
+            return PteRunner(model).manifest
+        from exporters.tflite.run import TfliteRunner
 
-    return TfliteRunner(model).manifest
+        return TfliteRunner(model).manifest

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 import torch
 
 from exporters.exported import TOLERANCE
+from exporters.native import native_chatter_held_back
 from exporters.pte.run import PteRunner
 from exporters.tflite.run import TfliteRunner
 from pipeline.artifact.decode import decode
@@ -32,7 +28,7 @@ def verify_model(
     Checked on seeded noise of the shortest and the longest length allowed (at most 1000 frames) and some between.
     Raises VerificationError if it exceeds 1e-4.
     """
-    with _native_chatter_held_back():
+    with native_chatter_held_back():
         return _largest_error(data, file_format, artifact, max_seconds, name)
 
 
@@ -56,21 +52,3 @@ def _largest_error(
             raise VerificationError(f"{name}: expected {what}, found {error:.3g}")
         worst = max(worst, error)
     return worst
-
-
-@contextmanager
-def _native_chatter_held_back() -> Iterator[None]:
-    """Both runtimes greet on the process's stderr from C++; it is shown only if something fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            chatter.seek(0)
-            os.write(kept, chatter.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.commands import bundle
+from pipeline.commands import bundle, release
 from pipeline.commands.calibrate import calibrate
 from pipeline.commands.terminal import show
 from pipeline.errors import VoxPressError
@@ -30,10 +30,18 @@ app.add_typer(import_app, name="import")
 prepare_app = typer.Typer(help="Turn downloaded corpora into manifests.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(release.registry_app, name="registry")
 
 app.command(
     epilog="Example: voxpress calibrate out/demo/uniform/4bit --audio speech/dev --trials t.txt --out cal-4bit"
 )(calibrate)
+app.command(epilog="Example: voxpress compat speaker-1.0.0.zip speaker-1.1.0.zip --audio speech/dev --trials t.txt")(
+    release.compat
+)
+app.command(epilog="Example: voxpress release bundles/speaker-0.1.0.zip --registry s3://models --key release.pem")(
+    release.release
+)
+app.command(epilog="Example: voxpress fetch speaker@1.0.0 --registry s3://models --key release.pub.pem")(release.fetch)
 
 EXIT_INTERRUPTED = 130
 

@@ -193,7 +193,7 @@ def load_recipe(recipe: str) -> Recipe:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(path, expected="TOML", found=str(error)) from None
-    _refuse_unknown_keys(path, content, Recipe, "")
+    refuse_unknown_keys(path, content, Recipe)
     try:
         return Recipe.model_validate(content)
     except pydantic.ValidationError as error:
@@ -204,7 +204,8 @@ def _builtin_folder() -> Any:
     return resources.files("pipeline") / "recipes"
 
 
-def _refuse_unknown_keys(path: Path, content: dict[str, Any], model: type[BaseModel], prefix: str) -> None:
+def refuse_unknown_keys(path: Path, content: dict[str, Any], model: type[BaseModel], prefix: str = "") -> None:
+    """Raise InputError for the first key that is no field of `model`, naming the nearest one that is."""
     for key, value in content.items():
         if key not in model.model_fields:
             near = difflib.get_close_matches(key, model.model_fields, n=1)
@@ -213,4 +214,4 @@ def _refuse_unknown_keys(path: Path, content: dict[str, Any], model: type[BaseMo
         annotation = model.model_fields[key].annotation
         for kind in (annotation, *typing.get_args(annotation)):
             if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
-                _refuse_unknown_keys(path, value, kind, f"{prefix}{key}.")
+                refuse_unknown_keys(path, value, kind, f"{prefix}{key}.")

@@ -20,7 +20,7 @@ from pathlib import Path
 from exporters.bundle.contents import MAX_MANIFEST_BYTES, check_contents, manifest_from
 from exporters.bundle.manifest import MANIFEST_FILE, MAX_FILES, Manifest
 from exporters.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURE_FILE
-from pipeline.errors import InputError
+from pipeline.errors import InputError, VoxPressError
 from pipeline.files import PARTIAL_MARK, sha256_file
 
 # zip knows no time before this one.
@@ -95,8 +95,13 @@ def opened_bundle(bundle: Path) -> Iterator[Path]:
     if not bundle.is_file():
         raise InputError(bundle, expected="a bundle's folder or zip", found="no such file or folder")
     with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
-        unzip_bundle(bundle, Path(name))
-        yield Path(name)
+        try:
+            unzip_bundle(bundle, Path(name))
+            yield Path(name)
+        except VoxPressError as error:
+            # The user knows the archive, not where it was unpacked for the moment.
+            error.args = (str(error).replace(f"{name}/", f"{bundle}:"),)
+            raise
 
 
 def _checked_entries(archive: Path, stream: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
