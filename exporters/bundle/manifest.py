@@ -75,10 +75,17 @@ class BundledModel(_Frozen):
     format: Literal["pte", "tflite"]
     lowering: Lowering = Field(description='"voxpress": needs our ops; "stock": runs anywhere, weights dequantized')
     mode: Mode = Field(default="exact", description='"exact": fp32 activations; "fast": u8 activations')
+    input: Literal["fbank", "waveform"] = Field(
+        default="fbank", description="mean-normalised features, or samples of which it makes them itself"
+    )
     ops: dict[str, PositiveInt] = Field(description="versions of the custom ops that the file needs")
     min_frames: PositiveInt
     max_frames: PositiveInt | None = Field(description="None: no limit but memory")
+    chunk_frames: PositiveInt | None = Field(
+        default=None, description="longer audio is embedded as the mean of chunks of this length; None: refused"
+    )
     max_relative_error: float = Field(description="to the reference network, when it was exported")
+    cosine_min: float | None = Field(default=None, description="likewise, the least cosine; None: not measured")
 
 
 class TestedRuntime(_Frozen):
@@ -160,7 +167,9 @@ class Manifest(_Frozen):
     golden: Golden
     model_card: BundlePath | None = None
     changelog: BundlePath | None = None
-    files: Annotated[dict[BundlePath, FileEntry], Field(max_length=MAX_FILES)]
+    files: Annotated[
+        dict[BundlePath, FileEntry], Field(max_length=MAX_FILES, json_schema_extra={"additionalProperties": False})
+    ]
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:

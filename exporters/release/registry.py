@@ -274,12 +274,18 @@ class Registry:
 
 
 def version_record(
-    archive: Path, manifest_sha256: str, *, name: str, version: str, signed_by: str | None
+    archive: Path,
+    manifest_sha256: str,
+    *,
+    name: str,
+    version: str,
+    signed_by: str | None,
+    part_bytes: int = PART_BYTES,
 ) -> VersionRecord:
     """The record under which a bundle's zip is published."""
     parts = []
     with archive.open("rb") as stream:
-        while chunk := stream.read(PART_BYTES):
+        while chunk := stream.read(part_bytes):
             parts.append(hashlib.sha256(chunk).hexdigest())
     return VersionRecord(
         name=name,
@@ -288,7 +294,7 @@ def version_record(
         bytes=archive.stat().st_size,
         manifest_sha256=manifest_sha256,
         signed_by=signed_by,
-        part_bytes=PART_BYTES,
+        part_bytes=part_bytes,
         parts=tuple(parts),
     )
 
