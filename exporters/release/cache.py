@@ -127,8 +127,8 @@ def _download(record: VersionRecord, registry: Registry, partial: Path, progress
         with partial.open("r+b") as stream, progress.task(f"fetch {record.name}", len(record.parts)) as task:
             kept = _kept_parts(stream.fileno(), record)
             task.advance(kept)
-            stream.seek(kept * record.part_bytes)
-            stream.truncate()
+            stream.truncate(min(kept * record.part_bytes, record.bytes))
+            stream.seek(0, os.SEEK_END)
             for index in range(kept, len(record.parts)):
                 stream.write(registry.read_part(record, index))
                 stream.flush()

@@ -91,7 +91,7 @@ class Registry:
         self.url = str(url)
         try:
             # Listings of another process's writes must be seen at once.
-            self._fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False, skip_instance_cache=True)
+            self._fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             expected = "a directory, or a URL of a kind that fsspec and its installed packages know"
             raise InputError(self.url, expected=expected, found=str(error)) from None

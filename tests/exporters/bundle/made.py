@@ -33,6 +33,7 @@ def made_bundle(folder: Path, *, version: str = "1.0.0", salt: str = "", padding
         "golden/embeddings.safetensors": b"embeddings",
         "frontend.json": b"{}\n",
     }
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
     for name, data in contents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
