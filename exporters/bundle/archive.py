@@ -156,7 +156,7 @@ def _unpack(stream: zipfile.ZipFile, name: str, path: Path) -> None:
 
 def _check_canonical(archive: Path, folder: Path, names: list[str]) -> None:
     """Bytes around the entries could hide anything or make two archives of one bundle: there is one way to write it."""
-    with tempfile.NamedTemporaryFile(prefix=f".{folder.name}{PARTIAL_MARK}", dir=folder.parent) as again:
+    with tempfile.NamedTemporaryFile(prefix=f".{folder.name.lstrip('.')}{PARTIAL_MARK}", dir=folder.parent) as again:
         _write_zip(folder, names, Path(again.name))
         if sha256_file(Path(again.name)) != sha256_file(archive):
             raise InputError(archive, expected="the bytes that VoxPress writes for this bundle", found="others")

@@ -3,13 +3,17 @@
 <cache>/<name>/<version>-<first 12 digits of the zip's sha256>/   the bundle's folder
 <cache>/<name>/<the same>.json                                    the record that it was published with
 <cache>/<name>/.<the same>.zip.part                               what a killed fetch has so far
+<cache>/<name>/.lock                                              held while one process fetches; others wait
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +57,18 @@ def fetch(reference: str, registry: Registry, cache: Path, trust: Trust, progres
     if not name or (not wanted and "@" in reference):
         raise InputError(reference, expected="NAME, NAME@VERSION or NAME@CHANNEL", found="none of these")
     version = registry.resolve(name, wanted or "latest")
-    record = _cached_record(cache / name, name, version) or registry.record(name, version)
-    folder = cache / name / f"{version}-{record.sha256[:12]}"
+    with _alone_in(cache / name):
+        return _fetch(name, version, registry, cache / name, trust, progress)
+
+
+def _fetch(name: str, version: str, registry: Registry, place: Path, trust: Trust, progress: Progress) -> Fetched:
+    record = _cached_record(place, name, version) or registry.record(name, version)
+    folder = place / f"{version}-{record.sha256[:12]}"
     if folder.is_dir():
         try:
-            return Fetched(folder, record, _check(folder, record, trust), from_cache=True)
+            trusted = _check(folder, record, trust)
+            _tidy(folder, record)
+            return Fetched(folder, record, trusted, from_cache=True)
         except InputError as error:
             if _is_whole(folder, record):
                 raise  # whole, but not to be trusted: fetching it again would not help
@@ -67,9 +78,31 @@ def fetch(reference: str, registry: Registry, cache: Path, trust: Trust, progres
     with folder_written_whole(folder) as fresh:
         unzip_bundle(partial, fresh)
         trusted = _check(fresh, record, trust)
-    write_atomically(_record_file(folder), record.model_dump_json(indent=1) + "\n")
-    partial.unlink()
+    _tidy(folder, record)
     return Fetched(folder, record, trusted, from_cache=False)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise VoxPressError(f"{folder}: could not be written: {error.strerror or error}") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _tidy(folder: Path, record: VersionRecord) -> None:
+    """What is left to do once a bundle's folder is in its place, also if the process that put it there was killed."""
+    if not _record_file(folder).is_file():
+        write_atomically(_record_file(folder), record.model_dump_json(indent=1) + "\n")
+    for leftover in folder.parent.glob(f".{folder.name}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def copy_out(fetched: Fetched, out: Path) -> Path:

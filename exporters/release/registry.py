@@ -102,9 +102,8 @@ class Registry:
     def names(self) -> list[str]:
         """Names that something was published under."""
         with self._reaching():
-            return sorted(
-                name for name in self._children(self._root) if self._children(f"{self._root}/{name}/versions")
-            )
+            names = [name for name in self._children(self._root) if _is_valid(name, _NAME)]
+        return sorted(name for name in names if self.versions(name))
 
     def versions(self, name: str) -> list[Version]:
         """Published versions, rising; none for a name that is not there."""
@@ -323,11 +322,18 @@ def _json(record: BaseModel) -> bytes:
     return (record.model_dump_json(indent=1) + "\n").encode()
 
 
-def _checked(value: str, adapter: pydantic.TypeAdapter[str], what: str) -> str:
+def _is_valid(value: str, adapter: pydantic.TypeAdapter[str]) -> bool:
     try:
-        return adapter.validate_python(value)
+        adapter.validate_python(value)
     except pydantic.ValidationError:
-        raise InputError(what, expected="lower-case letters, digits, - and _", found=repr(value[:80])) from None
+        return False
+    return True
+
+
+def _checked(value: str, adapter: pydantic.TypeAdapter[str], what: str) -> str:
+    if not _is_valid(value, adapter):
+        raise InputError(what, expected="lower-case letters, digits, - and _", found=repr(value[:80]))
+    return value
 
 
 _NAME: pydantic.TypeAdapter[str] = pydantic.TypeAdapter(BundleName)

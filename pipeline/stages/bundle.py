@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from exporters.bundle.archive import zip_bundle
 from exporters.bundle.contents import check_contents
 from exporters.bundle.manifest import MANIFEST_FILE, Manifest
 from exporters.bundle.write import BundleContent, write_bundle
-from exporters.exported import read_export_list
+from exporters.exported import ExportedFile, read_export_list
 from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
 from pipeline.artifact.store import LoadedArtifact, read_artifact
 from pipeline.corpus.synthesis import draw_session, draw_voice, synthesise
@@ -126,6 +126,7 @@ def _run_content(recipe: Recipe, folder_of: Callable[[str], Path], request: Bund
     artifacts = {"fp32": fp32_artifact(pretrained)}
     artifacts |= {label: read_artifact(folder_of(job)) for label, job in jobs_by_label.items()}
     artifacts = _chosen(artifacts, request.labels)
+    exported = [entry for entry in read_export_list(folder_of(EXPORT)) if entry.label in artifacts]
     of_plan = {f"{stage}-{label}": plan_job(label) for label in plan_labels(recipe) for stage in ("mixed", "msft")}
     devices = [device_figures(folder) for folder in (folder_of(DEVICE_TEST), *request.reports)]
     return BundleContent(
@@ -134,10 +135,10 @@ def _run_content(recipe: Recipe, folder_of: Callable[[str], Path], request: Bund
         licence=request.licence or recipe.bundle.licence,
         created_by=_created_by(),
         models=folder_of(EXPORT),
-        exported=[entry for entry in read_export_list(folder_of(EXPORT)) if entry.label in artifacts],
+        exported=exported,
         artifacts=artifacts,
         primary=_primary(artifacts, request.primary),
-        golden=_golden_voice(pretrained.frontend),
+        golden=_golden_voice(pretrained.frontend, exported),
         plans={label: folder_of(job) / PLAN_FILE for label, job in of_plan.items() if label in artifacts},
         calibrations=request.calibrations,
         devices=devices,
@@ -166,7 +167,7 @@ def _artifact_content(source: Path, scratch: Path, request: BundleRequest, progr
         exported=exported,
         artifacts=artifacts,
         primary=_primary(artifacts, request.primary),
-        golden=_golden_voice(artifact.header.frontend),
+        golden=_golden_voice(artifact.header.frontend, exported),
         plans={exported[0].label: plan} if plan.is_file() else {},
         calibrations=request.calibrations,
         devices=[device_figures(folder) for folder in request.reports],
@@ -193,7 +194,8 @@ def _created_by() -> str:
     return f"voxpress {tool_versions()['voxpress']}"
 
 
-def _golden_voice(spec: FrontEndSpec) -> npt.NDArray[np.float32]:
-    """A synthetic voice, so that no one's speech is shipped."""
+def _golden_voice(spec: FrontEndSpec, exported: Sequence[ExportedFile]) -> npt.NDArray[np.float32]:
+    """A synthetic voice, so that no one's speech is shipped; no longer than every model file takes."""
     rng = np.random.default_rng(0)
-    return synthesise(draw_voice(rng), draw_session(rng), round(GOLDEN_SECONDS * spec.sample_rate_hz), rng)
+    seconds = min(GOLDEN_SECONDS, *(entry.max_seconds for entry in exported))
+    return synthesise(draw_voice(rng), draw_session(rng), round(seconds * spec.sample_rate_hz), rng)

@@ -104,7 +104,7 @@ def test_an_older_version_than_pinned_is_refused(signed: Path) -> None:
     for newer in ("1.0.1", "1.1.0", "10.0.0"):
         with pytest.raises(InputError, match=f"expected version {newer} or later, found 1.0.0"):
             check_bundle(signed, Trust(min_version=newer))
-    with pytest.raises(InputError, match="--min-version: expected a version major.minor.patch, found 'latest'"):
+    with pytest.raises(InputError, match=r"--min-version: expected a version major.minor.patch, found 'latest'"):
         check_bundle(signed, Trust(min_version="latest"))
 
 

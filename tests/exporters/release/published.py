@@ -21,9 +21,7 @@ def prepared(folder: Path, version: str = "1.0.0", **fields: Any) -> tuple[Path,
     folder.mkdir(parents=True, exist_ok=True)
     manifest = made_zip(archive, version=version, padding=fields.pop("padding", 5000), **fields)
     sha256 = sha256_file(archive.with_suffix("") / MANIFEST_FILE)
-    record = version_record(
-        archive, sha256, name=manifest.name, version=version, signed_by=None, part_bytes=PART_BYTES
-    )
+    record = version_record(archive, sha256, name=manifest.name, version=version, signed_by=None, part_bytes=PART_BYTES)
     return archive, record
 
 

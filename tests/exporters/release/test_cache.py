@@ -24,7 +24,8 @@ def test_a_bundle_is_fetched_once(place: str, tmp_path: Path, monkeypatch: pytes
     first = _fetch(place, tmp_path / "cache")
     assert not first.from_cache
     assert check_contents(first.folder).version == "1.0.0"
-    assert {p.name for p in (tmp_path / "cache" / "net").iterdir()} == {first.folder.name, f"{first.folder.name}.json"}
+    names = {path.name for path in (tmp_path / "cache" / "net").iterdir()}
+    assert names == {first.folder.name, f"{first.folder.name}.json", ".lock"}
     monkeypatch.setattr(Registry, "read_part", None)
     second = _fetch(place, tmp_path / "cache")
     assert (second.from_cache, second.folder) == (True, first.folder)
@@ -67,9 +68,7 @@ def test_a_damaged_cache_is_fetched_again(tmp_path: Path, damage: str) -> None:
     check_contents(again.folder)
 
 
-def test_a_download_goes_on_where_it_was_stopped(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_goes_on_where_it_was_stopped(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = publish(place, tmp_path)
     read, wanted = Registry.read_part, []
 
@@ -79,14 +78,15 @@ def test_a_download_goes_on_where_it_was_stopped(
         wanted.append(index)
         return read(self, record, index)
 
-    with monkeypatch.context() as patch, pytest.raises(VoxPressError, match="the line is dead"):
-        patch.setattr(Registry, "read_part", failing)
+    monkeypatch.setattr(Registry, "read_part", failing)
+    with pytest.raises(VoxPressError, match="the line is dead"):
         _fetch(place, tmp_path / "cache")
-    (partial,) = (tmp_path / "cache" / "net").iterdir()
-    assert partial.name.endswith(".zip.part")
+    (partial,) = (tmp_path / "cache" / "net").glob(".*.zip.part")
     with partial.open("r+b") as stream:  # a torn last write
         stream.truncate(3500)
-    monkeypatch.setattr(Registry, "read_part", lambda self, record, index: wanted.append(index) or read(self, record, index))
+    monkeypatch.setattr(
+        Registry, "read_part", lambda self, record, index: wanted.append(index) or read(self, record, index)
+    )
     fetched = _fetch(place, tmp_path / "cache")
     assert wanted == [0, 1, 2, 3, *range(3, len(record.parts))]
     check_contents(fetched.folder)
@@ -121,7 +121,7 @@ def test_a_record_that_names_another_bundle_is_refused(tmp_path: Path) -> None:
     forged = record.model_copy(update={"version": "9.0.0"})
     path = tmp_path / "registry" / "net" / "versions" / "9.0.0.json"
     path.write_text(forged.model_dump_json())
-    with pytest.raises(InputError, match="expected net 9.0.0, found net 1.0.0"):
+    with pytest.raises(InputError, match=r"expected net 9.0.0, found net 1.0.0"):
         _fetch(place, tmp_path / "cache", "net@9.0.0")
 
 

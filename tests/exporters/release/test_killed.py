@@ -72,7 +72,8 @@ def test_a_fetch_that_is_killed(tmp_path: Path) -> None:
         for folder in [path for path in cache.glob("net/[0-9]*") if path.is_dir()]:
             check_contents(folder)
         check_contents(get(cache))
-        assert {path.suffix for path in (cache / "net").iterdir()} == {get(cache).suffix, ".json"}
+        folder = get(cache)
+        assert {path.name for path in (cache / "net").iterdir()} == {folder.name, f"{folder.name}.json", ".lock"}
     assert died == POINTS
 
 

@@ -69,9 +69,7 @@ def test_versions_are_in_order_and_latest_only_moves_forward(place: str, tmp_pat
     assert registry.channels("net") == {"beta": "1.9.0", "latest": "1.0.0"}
 
 
-def test_an_upload_goes_on_where_it_was_stopped(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_goes_on_where_it_was_stopped(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive, record = prepared(tmp_path)
     registry = Registry(place)
     put, written = registry._put, []
@@ -82,12 +80,14 @@ def test_an_upload_goes_on_where_it_was_stopped(
         written.append(path)
         return put(path, data, replace=replace)
 
-    with monkeypatch.context() as patch, pytest.raises(VoxPressError, match="the line is dead"):
-        patch.setattr(registry, "_put", failing)
+    monkeypatch.setattr(registry, "_put", failing)
+    with pytest.raises(VoxPressError, match="the line is dead"):
         registry.publish(archive, record, QUIET)
     assert registry.versions("net") == []
     first, written = list(written), []
-    monkeypatch.setattr(registry, "_put", lambda path, data, *, replace: written.append(path) or put(path, data, replace=replace))
+    monkeypatch.setattr(
+        registry, "_put", lambda path, data, *, replace: written.append(path) or put(path, data, replace=replace)
+    )
     assert registry.publish(archive, record, QUIET)
     assert not set(first) & set(written)
     assert len(first) + len(written) == len(record.parts) + 1  # every piece once, and the record
@@ -111,7 +111,7 @@ def test_what_is_not_there(place: str, tmp_path: Path) -> None:
         registry.record("net", "2.0.0")
     with pytest.raises(InputError, match=r"net: expected a channel among latest, found stable"):
         registry.resolve("net", "stable")
-    with pytest.raises(InputError, match="expected a version among 1.0.0"):
+    with pytest.raises(InputError, match=r"expected a version among 1.0.0"):
         registry.set_channel("net", "stable", "3.0.0")
     with pytest.raises(InputError, match="a piece of a published bundle"):
         registry.read_part(record.model_copy(update={"sha256": "0" * 64}), 0)
