@@ -171,7 +171,10 @@ def embed_with_engine(
             model=model,
             features=folder / "features.safetensors",
             out=folder / "out",
-            protocol=Protocol(warmup=0, runs=1, threads=threads),
+            # The engine's one timed run must be of a length that the model takes, as the utterances are.
+            protocol=Protocol(
+                warmup=0, runs=1, threads=threads, speed_frames=min(len(value) for value in features.values())
+            ),
             skip_accuracy=False,
         )
         call.out.mkdir()
