@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +29,19 @@ class DecisionFlips(BaseModel):
     newly_accepted_nontargets: int
     reference_threshold: float
     other_threshold: float
+
+
+class FlipBin(BaseModel):
+    """Flips among the trials whose reference score lies `low` to `high` from the reference's threshold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float | None  # None: no limit
+    trials: int
+    flips: int
+    harmful: int
+    helpful: int
 
 
 def eer_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -75,3 +90,40 @@ def decision_flips(
         reference_threshold=float(threshold),
         other_threshold=float(second),
     )
+
+
+def flips_by_distance(
+    reference_scores: ArrayLike,
+    other_scores: ArrayLike,
+    labels: ArrayLike,
+    thresholds: tuple[float, float],
+    edges: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0),
+) -> list[FlipBin]:
+    """`decision_flips` broken down by how far the reference's score was from its threshold: |score - threshold|.
+
+    thresholds: the reference's and the other's. edges: rising distances in the unit of the reference's scores (natural
+    units of log-likelihood ratios, where a calibration gives them); a bin holds its lower edge, the last has no end.
+    Raises InputError as `decision_flips`.
+    """
+    threshold, other_threshold = thresholds
+    decision_flips(reference_scores, other_scores, labels, threshold, other_threshold)  # for its checks
+    reference, other = np.asarray(reference_scores, np.float64), np.asarray(other_scores, np.float64)
+    target = np.asarray(labels, dtype=bool)
+    was, now = reference >= threshold, other >= other_threshold
+    distance = np.abs(reference - threshold)
+    bins = []
+    for low, high in itertools.pairwise((*edges, np.inf)):
+        inside = (distance >= low) & (distance < high)
+        flipped = inside & (was != now)
+        harmful = int((flipped & (was == target)).sum())
+        bins.append(
+            FlipBin(
+                low=low,
+                high=None if np.isinf(high) else high,
+                trials=int(inside.sum()),
+                flips=int(flipped.sum()),
+                harmful=harmful,
+                helpful=int(flipped.sum()) - harmful,
+            )
+        )
+    return bins

@@ -19,9 +19,10 @@ from pydantic import BaseModel, ConfigDict
 from calibration.ranges import ActivationRanges
 from exporters.exported import Agreement
 from exporters.fast import Algorithm, FastProgram, fast_program
+from exporters.native import native_chatter_held_back
 from exporters.tflite.emit import emit_tflite
 from exporters.tflite.run import TfliteRunner
-from exporters.verify import LEAST_COSINE, LEAST_MEAN_COSINE, agreement, native_chatter_held_back
+from exporters.verify import LEAST_COSINE, LEAST_MEAN_COSINE, agreement
 from pipeline.artifact.decode import decode
 from pipeline.artifact.size import layer_macs
 from pipeline.artifact.store import LoadedArtifact

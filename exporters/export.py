@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from calibration.activations import CalibrationFeatures, measure_ranges
 from calibration.ranges import MIN_UTTERANCES, ActivationRanges, RangeChoice, RangeMethod, read_ranges, write_ranges
+from calibration.record import Mode
 from exporters.algorithms import AlgorithmChoice, choose_algorithms
 from exporters.exported import ExportedFile, Format, ranges_file
-from exporters.manifest import Lowering, Mode
+from exporters.manifest import Lowering
 from exporters.pte.emit import emit_pte
 from exporters.tflite.emit import emit_tflite
 from exporters.verify import FastReference, verify_model

@@ -9,12 +9,17 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from calibration.ranges import ACTIVATIONS_FILE
-from exporters.manifest import Lowering, Mode
+from calibration.record import Mode
+from exporters.manifest import Lowering
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import InputError
 from pipeline.files import first_problem, write_atomically
 
 EXPORT_LIST = "exports.json"
+
+# Of a file's embeddings to the reference network's, max|e - r| / max|r|: fp32 sums in another order stay well below it,
+# a wrong layout or padding far above.
+TOLERANCE = 1e-4
 
 Format = Literal["pte", "tflite"]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from calibration.ranges import LEVELS, RangeChoice
+from calibration.record import Mode
 from exporters.fast import FastProgram
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import InputError
@@ -23,7 +24,6 @@ CONV2D_U8_VERSION = 1
 STATS_POOL_VERSION = 1
 
 Lowering = Literal["voxpress", "stock"]
-Mode = Literal["exact", "fast"]  # fp32 activations; u8 activations where there are many
 
 
 class U8Tensor(BaseModel):

@@ -1,8 +1,12 @@
-"""Where the native libraries and programs are that `make native` builds."""
+"""Where the native libraries and programs are that `make native` builds, and what runtimes say unasked."""
 
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -30,3 +34,21 @@ def native_path(name: NativeName) -> Path:
     if not path.is_file():
         raise MissingToolError(f"{path}: expected the native build's {name}, found no such file; run `make native`")
     return path
+
+
+@contextmanager
+def native_chatter_held_back() -> Iterator[None]:
+    """Both runtimes greet on the process's stderr from C++; it is shown only if something fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            chatter.seek(0)
+            os.write(kept, chatter.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

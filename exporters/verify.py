@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from exporters.exported import Agreement, Format
+from exporters.exported import TOLERANCE, Agreement, Format
 from exporters.fast import FastProgram
+from exporters.native import native_chatter_held_back
 from exporters.pte.emit import PressedNetwork
 from exporters.pte.run import PteRunner
 from exporters.tflite.run import TfliteRunner
@@ -24,8 +21,6 @@ from pipeline.errors import VerificationError
 from pipeline.features.fbank import max_frames, min_frames
 
 Floats = npt.NDArray[np.float32]
-
-TOLERANCE = 1e-4  # relative; fp32 sums in another order stay well below it, a wrong layout or padding far above
 
 # Mode fast, cosines of embeddings. To decode(artifact) on speech, as the kernels' accuracy is promised; to the same u8
 # network computed in fp32, which leaves only the kernels' own roundings, at every length of noise as well.
@@ -143,21 +138,3 @@ def _noise(artifact: LoadedArtifact, max_seconds: float) -> Iterator[Floats]:
     rng = np.random.default_rng(0)
     for count in sorted(counts):
         yield rng.normal(0.0, 2.0, (count, spec.num_mel_bins)).astype(np.float32)
-
-
-@contextmanager
-def native_chatter_held_back() -> Iterator[None]:
-    """Both runtimes greet on the process's stderr from C++; it is shown only if something fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            chatter.seek(0)
-            os.write(kept, chatter.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

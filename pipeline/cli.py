@@ -10,6 +10,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pipeline.commands import bundle, release
+from pipeline.commands.calibrate import calibrate
+from pipeline.commands.terminal import show
 from pipeline.errors import VoxPressError
 
 app = typer.Typer(
@@ -26,6 +29,19 @@ import_app = typer.Typer(help="Take over models that others trained.", no_args_i
 app.add_typer(import_app, name="import")
 prepare_app = typer.Typer(help="Turn downloaded corpora into manifests.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(release.registry_app, name="registry")
+
+app.command(
+    epilog="Example: voxpress calibrate out/demo/uniform/4bit --audio speech/dev --trials t.txt --out cal-4bit"
+)(calibrate)
+app.command(epilog="Example: voxpress compat speaker-1.0.0.zip speaker-1.1.0.zip --audio speech/dev --trials t.txt")(
+    release.compat
+)
+app.command(epilog="Example: voxpress release bundles/speaker-0.1.0.zip --registry s3://models --key release.pem")(
+    release.release
+)
+app.command(epilog="Example: voxpress fetch speaker@1.0.0 --registry s3://models --key release.pub.pem")(release.fetch)
 
 EXIT_INTERRUPTED = 130
 
@@ -106,7 +122,7 @@ def sweep(
         typer.echo(result.model_dump_json(indent=1))
     else:
         for table in terminal_tables(result):
-            _print(table)
+            show(table)
 
 
 @app.command(epilog="Example: voxpress evaluate out/demo/export/resnet10-c8-4bit.pte --audio speech/dev --trials t.txt")
@@ -150,7 +166,7 @@ def evaluate(
     if json:
         typer.echo(evaluation_json(results))
     else:
-        _print(evaluation_table(results))
+        show(evaluation_table(results))
 
 
 @app.command(epilog="Example: voxpress quantize r34 --average-bits 3 --audio speech/some --out r34-mixed")
@@ -269,7 +285,7 @@ def models(json: Annotated[bool, typer.Option("--json", help="Print JSON instead
     if json:
         typer.echo(sizes_json(sizes))
     else:
-        _print(sizes_table(sizes))
+        show(sizes_table(sizes))
 
 
 @import_app.command(
@@ -400,7 +416,7 @@ def bench(
         typer.echo(record.model_dump_json(indent=1))
     else:
         for table in bench_terminal(record):
-            _print(table)
+            show(table)
     check_ours(record)
 
 
@@ -437,12 +453,12 @@ def report(
 
     if (folder / SWEEP_FILE).is_file():
         for table in terminal_tables(read_sweep(folder)):
-            _print(table)
+            show(table)
     elif (folder / BENCH_FILE).is_file():
         for table in bench_terminal(read_bench(folder)):
-            _print(table)
+            show(table)
     else:
-        _print(report_table(read_report(folder)))
+        show(report_table(read_report(folder)))
 
 
 def main() -> NoReturn:
@@ -468,14 +484,6 @@ def _silence_libraries() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for name in ("torchao", "torch.utils._pytree", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _print(table: object) -> None:
-    from rich.console import Console
-
-    console = Console()
-    # In a pipe there is no terminal width to respect.
-    Console(width=None if console.is_terminal else 200).print(table)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pipeline.training.settings import AugmentationSettings, TrainingSettings
 
 Order = Literal["front-to-back", "back-to-front", "sensitivity-ascending", "sensitivity-descending"]
 Width = Annotated[int, Field(ge=1, le=8)]
+RECIPE_FILE = "recipe.json"  # a run's recipe, with every default, in the run's folder and in bundles
 STAGES = ("corpus", "pretrain", "uniform", "mixed", "msft", "binary", "export", "device-test", "bundle")
 
 
@@ -173,6 +174,11 @@ class Recipe(_Section):
         return self
 
 
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as JSON with every default filled in."""
+    return recipe.model_dump_json(indent=2) + "\n"
+
+
 def builtin_recipes() -> list[str]:
     """Names of the recipes that come with VoxPress."""
     return sorted(
@@ -203,7 +209,7 @@ def load_recipe(recipe: str) -> Recipe:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(path, expected="TOML", found=str(error)) from None
-    _refuse_unknown_keys(path, content, Recipe, "")
+    refuse_unknown_keys(path, content, Recipe)
     try:
         return Recipe.model_validate(content)
     except pydantic.ValidationError as error:
@@ -214,7 +220,8 @@ def _builtin_folder() -> Any:
     return resources.files("pipeline") / "recipes"
 
 
-def _refuse_unknown_keys(path: Path, content: dict[str, Any], model: type[BaseModel], prefix: str) -> None:
+def refuse_unknown_keys(path: Path, content: dict[str, Any], model: type[BaseModel], prefix: str = "") -> None:
+    """Raise InputError for the first key that is no field of `model`, naming the nearest one that is."""
     for key, value in content.items():
         if key not in model.model_fields:
             near = difflib.get_close_matches(key, model.model_fields, n=1)
@@ -223,4 +230,4 @@ def _refuse_unknown_keys(path: Path, content: dict[str, Any], model: type[BaseMo
         annotation = model.model_fields[key].annotation
         for kind in (annotation, *typing.get_args(annotation)):
             if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
-                _refuse_unknown_keys(path, value, kind, f"{prefix}{key}.")
+                refuse_unknown_keys(path, value, kind, f"{prefix}{key}.")

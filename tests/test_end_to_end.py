@@ -17,7 +17,8 @@ from calibration.ranges import read_ranges
 from device_tests.evaluate import evaluate
 from device_tests.records import read_run
 from device_tests.report.build import read_report
-from exporters.bundle import GOLDEN_EMBEDDINGS, GOLDEN_FBANK, GOLDEN_WAV, checked_file, verify_bundle
+from exporters.bundle.contents import check_contents, checked_file
+from exporters.bundle.write import GOLDEN_EMBEDDINGS, GOLDEN_FBANK, GOLDEN_WAV
 from exporters.pte.run import PteRunner
 from exporters.tflite.run import TfliteRunner
 from pipeline.artifact.store import read_artifact
@@ -103,7 +104,7 @@ def test_every_file_is_written_and_named_by_width_and_format(run_folder: Path) -
     exported = {path.name for path in (run_folder / "out" / "export").iterdir()}
     assert exported == FILES | RANGES | {"exports.json", "stamp.json"}
     assert {path.name for path in (run_folder / "out").iterdir()} == {
-        "voices", "corpus", "pretrain", "uniform", "export", "device-test", "bundle", ".work"
+        "voices", "corpus", "pretrain", "uniform", "export", "device-test", "bundle", "recipe.json", ".work"
     }  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def test_a_damaged_stage_is_done_again_and_nothing_else(run_folder: Path) -> Non
 
 def test_the_bundle_is_whole_and_its_golden_vectors_hold(run_folder: Path) -> None:
     folder = run_folder / "out" / "bundle" / f"{NET}-0.1.0"
-    manifest = verify_bundle(folder)
+    manifest = check_contents(folder)
     assert {Path(model.file).name for model in manifest.models} == FILES
     spec = manifest.frontend
     golden = load_file(folder / GOLDEN_FBANK)["fbank"]
@@ -197,7 +198,7 @@ def test_a_changed_byte_in_the_bundle_is_found(run_folder: Path, tmp_path: Path)
     data[len(data) // 2] ^= 1
     model.write_bytes(data)
     with pytest.raises(InputError, match=r"4bit\.pte: expected sha256"):
-        verify_bundle(folder)
+        check_contents(folder)
 
 
 def test_evaluate_agrees_between_every_kind_of_model(run_folder: Path) -> None:

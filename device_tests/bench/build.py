@@ -148,7 +148,9 @@ class Builder:
     def _inputs_of(self, contender: Contender) -> dict[str, str]:
         """Hashes of what its files are made from: activation ranges come from the calibration crops."""
         weights = self._reference_sha256 if contender.peer is not None else self._pressed_sha256(contender)
-        exact = contender.kind in ("fp32", "weight-only") or (contender.mode is not None and contender.mode.mode == "exact")
+        exact = contender.kind in ("fp32", "weight-only") or (
+            contender.mode is not None and contender.mode.mode == "exact"
+        )
         return {"weights": weights} if exact else {"weights": weights, "calibration": self._calibration_sha256}
 
     def _pressed_sha256(self, contender: Contender) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from calibration.record import Mode
 from device_tests.bench.records import Kind
 from exporters.exported import Format
-from exporters.manifest import Mode
 from exporters.peers.catalogue import Peer
 from pipeline.errors import InputError
 

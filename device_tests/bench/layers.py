@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pydantic
 
+from calibration.record import Mode
 from device_tests.bench.process import cores_for, on_cores
 from device_tests.bench.records import Layers, LayerTiming
-from exporters.manifest import Mode
 from exporters.native import native_path
 from pipeline.artifact.schema import INPUT_NAME, Artifact, StatsPoolNode, conv_out_size
 from pipeline.errors import InputError, VoxPressError

@@ -181,7 +181,14 @@ def embed_with_engine(
             model=model,
             features=folder / "features.safetensors",
             out=folder / "out",
-            protocol=Protocol(warmup=0, runs=1, threads=threads, low_memory=low_memory),
+            # The engine's one timed run must be of a length that the model takes, as the utterances are.
+            protocol=Protocol(
+                warmup=0,
+                runs=1,
+                threads=threads,
+                low_memory=low_memory,
+                speed_frames=min(len(value) for value in features.values()),
+            ),
             skip_accuracy=False,
         )
         call.out.mkdir()

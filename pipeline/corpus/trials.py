@@ -15,7 +15,7 @@ from pipeline.corpus.read import speaker_of
 from pipeline.errors import InputError
 from pipeline.files import write_atomically
 
-_FORM = "`1 <enrolment> <test>` or `0 <enrolment> <test>`"
+_FORM = "`1 <enrolment> <test>` or `0 <enrolment> <test>`, and perhaps a group's name"
 
 # Up to here every non-target pair is listed and some are drawn; beyond, pairs are drawn and those of one speaker
 # rejected. The first is exact and quick for few utterances, the second needs no memory for many.
@@ -24,16 +24,22 @@ _LISTED_PAIRS = 4_000_000
 
 @dataclass(frozen=True)
 class Trial:
-    """Is the test utterance spoken by the speaker of the enrolment utterance? `line` is where a list says so."""
+    """Is the test utterance spoken by the speaker of the enrolment utterance? `line` is where a list says so.
+
+    `group` is the list's own label for the trial, by which error rates may be broken down; empty: none.
+    """
 
     target: bool
     enrolment: str
     test: str
     line: int = field(default=0, compare=False)
+    group: str = field(default="", compare=False)
 
 
 def read_trials(path: str | PathLike[str]) -> list[Trial]:
     """Trials of a list in VoxCeleb's form, one per line: `1 a b` for a target, `0 a b` for a non-target trial.
+
+    A fourth word, if there is one, is the trial's group: `1 a b female`.
 
     Blank lines are passed over. Raises InputError naming the file, the line and what was found there.
     """
@@ -49,10 +55,10 @@ def read_trials(path: str | PathLike[str]) -> list[Trial]:
         fields = line.split()
         if not fields:
             continue
-        if len(fields) != 3 or fields[0] not in ("0", "1"):
+        if len(fields) not in (3, 4) or fields[0] not in ("0", "1"):
             shown = line if len(line) <= 120 else line[:117] + "..."
             raise InputError(f"{path}:{number}", expected=_FORM, found=repr(shown))
-        trials.append(Trial(fields[0] == "1", fields[1], fields[2], number))
+        trials.append(Trial(fields[0] == "1", fields[1], fields[2], number, fields[3] if len(fields) == 4 else ""))
     if not trials:
         raise InputError(path, expected=f"a trial list, lines of {_FORM}", found="no trials")
     return trials
@@ -68,7 +74,7 @@ def write_trials(trials: Iterable[Trial], path: str | PathLike[str]) -> None:
         for name in (trial.enrolment, trial.test):
             if len(name.split()) != 1 or name.strip() != name:
                 raise InputError(path, expected="utterance names without white space", found=repr(name))
-        lines.append(f"{int(trial.target)} {trial.enrolment} {trial.test}\n")
+        lines.append(" ".join(filter(None, (str(int(trial.target)), trial.enrolment, trial.test, trial.group))) + "\n")
     write_atomically(Path(path), "".join(lines))
 
 

@@ -84,7 +84,7 @@ def eer(scores: ArrayLike, labels: ArrayLike) -> Eer:
 
     Raises InputError if there are no trials, trials of one class only, or scores that are not finite.
     """
-    ordered = _Ordered.of(scores, labels)
+    ordered = OrderedScores.of(scores, labels)
     missed, accepted = ordered.errors(np.ones((1, ordered.trials)))
     imbalance = np.abs(missed * accepted[:, :1] - accepted * missed[:, -1:])[0]
     nearest = int(imbalance.argmin())
@@ -99,14 +99,14 @@ def min_dcf(scores: ArrayLike, labels: ArrayLike, cost: DetectionCost = VOXCELEB
     scores: [trials]; labels: [trials], true for target trials. Raises InputError as `eer`, and for a prior outside
     (0, 1) or a cost that is not positive.
     """
-    ordered = _Ordered.of(scores, labels)
+    ordered = OrderedScores.of(scores, labels)
     missed, accepted = ordered.errors(np.ones((1, ordered.trials)))
     return float(_min_dcf_of(missed, accepted, cost)[0])
 
 
 def det_curve(scores: ArrayLike, labels: ArrayLike) -> DetCurve:
     """All operating points. scores: [trials]; labels: [trials], true for target trials. Raises InputError as `eer`."""
-    ordered = _Ordered.of(scores, labels)
+    ordered = OrderedScores.of(scores, labels)
     missed, accepted = ordered.errors(np.ones((1, ordered.trials)))
     return DetCurve(ordered.thresholds(), missed[0] / missed[0, -1], accepted[0] / accepted[0, 0])
 
@@ -130,7 +130,7 @@ def bootstrap_interval(
     Raises InputError as `eer`, and if no resample has both classes.
     """
     values = bootstrap_values(scores, labels, metric=metric, speakers=speakers, resampling=resampling, cost=cost)
-    return percentile_interval(values, unit=_unit(speakers), level=resampling.level)
+    return percentile_interval(values, unit=resampled_unit(speakers), level=resampling.level)
 
 
 def bootstrap_values(
@@ -149,10 +149,10 @@ def bootstrap_values(
 
     Raises InputError as `bootstrap_interval`.
     """
-    ordered = _Ordered.of(scores, labels)
+    ordered = OrderedScores.of(scores, labels)
     values = [
         _metric_of(metric, *ordered.errors(weights[:, ordered.order]), cost)
-        for weights in _resamples(ordered.labels, speakers, resampling)
+        for weights in resample_weights(ordered.labels, speakers, resampling)
     ]
     return np.concatenate(values)
 
@@ -175,7 +175,7 @@ def paired_bootstrap_difference(
         bootstrap_values(one, labels, metric=metric, speakers=speakers, resampling=resampling, cost=cost)
         for one in (scores, other_scores)
     )
-    return percentile_interval(second - first, unit=_unit(speakers), level=resampling.level)
+    return percentile_interval(second - first, unit=resampled_unit(speakers), level=resampling.level)
 
 
 def percentile_interval(values: Float64, *, unit: Literal["speakers", "trials"], level: float) -> Interval:
@@ -191,8 +191,11 @@ def percentile_interval(values: Float64, *, unit: Literal["speakers", "trials"],
 
 
 @dataclass(frozen=True)
-class _Ordered:
-    """Checked scores in rising order."""
+class OrderedScores:
+    """Checked scores in rising order: what every figure here is computed from.
+
+    Raises InputError if there are no trials, trials of one class only, or scores that are not finite.
+    """
 
     labels: NDArray[np.bool_]  # in the caller's order
     order: NDArray[np.intp]  # indices that sort the trials by score
@@ -200,7 +203,8 @@ class _Ordered:
     ends: NDArray[np.intp]  # [m] in sorted order, the last trial of every distinct score
 
     @classmethod
-    def of(cls, scores: ArrayLike, labels: ArrayLike) -> _Ordered:
+    def of(cls, scores: ArrayLike, labels: ArrayLike) -> OrderedScores:
+        """Check and sort scores [trials] with labels [trials], true for target trials."""
         values = np.asarray(scores, dtype=np.float64)
         raw_classes = np.asarray(labels)
         if values.ndim != 1 or raw_classes.shape != values.shape:
@@ -225,6 +229,7 @@ class _Ordered:
 
     @property
     def trials(self) -> int:
+        """Number of trials."""
         return len(self.labels)
 
     def thresholds(self) -> Float64:
@@ -275,10 +280,13 @@ def _min_dcf_of(missed: Float64, accepted: Float64, cost: DetectionCost) -> Floa
     return lowest
 
 
-def _resamples(
+def resample_weights(
     labels: NDArray[np.bool_], speakers: Sequence[tuple[str, str]] | None, resampling: Resampling
 ) -> Iterator[Float64]:
-    """How often each trial counts in each resample: blocks of [resamples, trials], those with one class left out."""
+    """How often each trial counts in each resample: blocks of [resamples, trials], those with one class left out.
+
+    labels: [trials]; see `bootstrap_interval` for what is drawn. The weights are in the order of the labels.
+    """
     if resampling.draws < 1 or not 0 < resampling.level < 1:
         raise InputError("bootstrap", expected="draws >= 1 and a level within (0, 1)", found=str(resampling))
     rng = np.random.default_rng(resampling.seed)
@@ -308,5 +316,6 @@ def _drawn_counts(rows: int, items: int, rng: np.random.Generator) -> Float64:
     return np.bincount(drawn.ravel(), minlength=rows * items).reshape(rows, items).astype(np.float64)
 
 
-def _unit(speakers: Sequence[tuple[str, str]] | None) -> Literal["speakers", "trials"]:
+def resampled_unit(speakers: Sequence[tuple[str, str]] | None) -> Literal["speakers", "trials"]:
+    """What `resample_weights` draws."""
     return "trials" if speakers is None else "speakers"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.files import folder_written_whole
+from pipeline.files import folder_written_whole, write_atomically
 from pipeline.progress import Progress
-from pipeline.recipe import STAGES, Recipe
+from pipeline.recipe import RECIPE_FILE, STAGES, Recipe, recipe_text
 from pipeline.stages import augmentation, binary, bundle, corpus, device_test, export, mixed, msft, pretrain, uniform
 from pipeline.stages.job import Job, JobContext
 from pipeline.stamp import Stamp, current_stamp, make_stamp, write_stamp
@@ -55,6 +55,8 @@ def run_recipe(
     last = len(STAGES) - 1 if until is None else STAGES.index(until)
     jobs = [job for job in plan(recipe, corpus_folder, pretrained) if STAGES.index(job.stage) <= last]
     run_jobs(jobs, recipe, out, progress)
+    if is_first_process():
+        write_atomically(out / RECIPE_FILE, recipe_text(recipe))  # for whoever bundles the run later
 
 
 def run_jobs(jobs: Sequence[Job], recipe: Recipe, out: Path, progress: Progress) -> None:

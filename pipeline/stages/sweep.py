@@ -22,7 +22,6 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from calibration.plan import PLAN_FILE, read_plan
-from device_tests.evaluate import speakers_by_folder, trial_features, trials_between
 from device_tests.records import EMBEDDINGS_FILE, ModelFormat, read_embeddings
 from device_tests.report.figures import parity
 from device_tests.report.sweep import write_sweep
@@ -40,6 +39,7 @@ from device_tests.report.sweep_figures import (
     SweepSubject,
     summarise,
 )
+from device_tests.trial_set import read_trial_set
 from exporters.exported import ExportedFile, read_export_list, write_export_list
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed
@@ -171,7 +171,9 @@ def comparisons(settings: SweptSettings, orders: Mapping[Order, str] | None = No
     """
     pairs = []
     if 4 in settings.uniform_bits:
-        pairs.append(Comparison(FOUR_BIT, FP32, "4 bit is lossless: EER at most 0.3 points above fp32's", lossless=True))
+        pairs.append(
+            Comparison(FOUR_BIT, FP32, "4 bit is lossless: EER at most 0.3 points above fp32's", lossless=True)
+        )
     for bits in settings.mixed_bits:
         if bits in settings.uniform_bits:
             statement = f"mixed precision beats uniform at the bytes of {bits} bit"
@@ -289,11 +291,9 @@ class _Given:
     key = GIVEN
 
     def __init__(self, given: GivenTrials) -> None:
-        self._audio = given.audio
-        self._trials, self._names = trials_between(given.audio, given.trials_file)
-        self._speakers = speakers_by_folder(self._names)
-        if self._speakers is not None:
-            trial_speakers(self._trials, self._speakers)
+        self._set = read_trial_set(given.audio, given.trials_file)
+        if self._set.speakers is not None:
+            trial_speakers(self._set.trials, self._set.speakers)
         self.hashes: Mapping[str, str] = {
             "trials": sha256_file(given.trials_file),
             "audio": folder_fingerprint(given.audio),
@@ -301,14 +301,14 @@ class _Given:
         self._features: Features | None = None
 
     def trials(self) -> list[Trial]:
-        return self._trials
+        return list(self._set.trials)
 
     def speakers(self) -> Mapping[str, str] | None:
-        return self._speakers
+        return self._set.speakers
 
     def features(self, spec: FrontEndSpec, progress: Progress) -> Features:
         if self._features is None:
-            self._features = trial_features(self._audio, self._names, spec, 0.0, progress)
+            self._features = self._set.features(spec, progress)
         return self._features
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.threshold import DecisionFlips, decision_flips, eer_threshold
+from calibration.threshold import DecisionFlips, decision_flips, eer_threshold, flips_by_distance
 from pipeline.errors import InputError
 from pipeline.scoring.metrics import eer
 
@@ -64,3 +64,11 @@ def test_flips_add_up_and_turn_round(rows: list[tuple[float, float, bool]], thre
 def test_scores_that_do_not_fit(reference: list, other: list, labels: list, threshold: float) -> None:
     with pytest.raises(InputError, match="scores"):
         decision_flips(reference, other, labels, threshold)
+
+
+def test_flips_lie_in_bins_of_distance() -> None:
+    reference, other = [0.9, 0.55, 0.2, 0.45, 0.1, 0.5], [0.9, 0.4, 0.2, 0.6, 0.1, 0.5]
+    near, middle, far = flips_by_distance(reference, other, LABELS, (0.5, 0.5), edges=(0.0, 0.1, 0.35))
+    assert (near.trials, near.flips, near.harmful, near.helpful) == (3, 2, 2, 0)
+    assert (middle.trials, middle.flips) == (1, 0)
+    assert (far.low, far.high, far.trials, far.flips) == (0.35, None, 2, 0)

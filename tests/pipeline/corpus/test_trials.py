@@ -112,3 +112,13 @@ def test_windows_of_one_recording_can_be_left_out() -> None:
 def test_corpora_without_both_classes(ids: list[str]) -> None:
     with pytest.raises(InputError, match="target and non-target pairs"):
         all_pairs_trials([cut(name) for name in ids])
+
+
+def test_a_trial_may_carry_a_groups_name(tmp_path: Path) -> None:
+    trials = [Trial(True, "a/1", "a/2", group="female"), Trial(False, "a/1", "b/1")]
+    write_trials(trials, tmp_path / "list.txt")
+    assert (tmp_path / "list.txt").read_text() == "1 a/1 a/2 female\n0 a/1 b/1\n"
+    assert [trial.group for trial in read_trials(tmp_path / "list.txt")] == ["female", ""]
+    (tmp_path / "list.txt").write_text("1 a b female older\n")
+    with pytest.raises(InputError, match=r"list.txt:1: expected `1 <enrolment> <test>`"):
+        read_trials(tmp_path / "list.txt")
