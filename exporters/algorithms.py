@@ -50,14 +50,19 @@ class AlgorithmChoice(BaseModel):
 
 
 def choose_algorithms(
-    artifact: LoadedArtifact, ranges: ActivationRanges, utterances: Mapping[str, Floats], task: Task
+    artifact: LoadedArtifact,
+    rounded: LoadedArtifact,
+    ranges: ActivationRanges,
+    utterances: Mapping[str, Floats],
+    task: Task,
 ) -> tuple[FastProgram, AlgorithmChoice]:
     """Mode `fast` of an artifact with an algorithm for each layer, measured on the first 300 frames of 8 utterances.
 
+    rounded: the artifact with the palettes that files of mode fast have.
     Bounds are those of `exporters.verify`: every cosine at least 0.99, their mean at least 0.999. If no choice meets
     them, all layers are direct.
     """
-    measure = _Measure(artifact, ranges, utterances)
+    measure = _Measure(artifact, rounded, utterances)
     free = fast_program(artifact.header, ranges)
     kernels_choice = measure(free)
     if _near_enough(kernels_choice):
@@ -82,8 +87,8 @@ def choose_algorithms(
 class _Measure:
     """Agreement of a program's embeddings with decode(artifact) on some utterances."""
 
-    def __init__(self, artifact: LoadedArtifact, ranges: ActivationRanges, utterances: Mapping[str, Floats]) -> None:
-        self._artifact = artifact
+    def __init__(self, artifact: LoadedArtifact, rounded: LoadedArtifact, utterances: Mapping[str, Floats]) -> None:
+        self._rounded = rounded
         self._inputs = [features[:FRAMES] for features in islice(utterances.values(), UTTERANCES)]
         reference = decode(artifact)
         with torch.inference_mode():
@@ -91,7 +96,7 @@ class _Measure:
 
     def __call__(self, program: FastProgram) -> Agreement:
         with native_chatter_held_back():
-            runner = TfliteRunner(emit_tflite(self._artifact, lowering="voxpress", fast=program))
+            runner = TfliteRunner(emit_tflite(self._rounded, lowering="voxpress", fast=program))
         return agreement([(runner.embed(x), w) for x, w in zip(self._inputs, self._wanted, strict=True)])
 
 

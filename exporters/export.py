@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.activations import CalibrationFeatures, measure_ranges
+from calibration.int8 import with_int8_palettes
 from calibration.ranges import MIN_UTTERANCES, ActivationRanges, RangeChoice, RangeMethod, read_ranges, write_ranges
 from calibration.record import Mode
 from exporters.algorithms import AlgorithmChoice, choose_algorithms
@@ -30,7 +31,8 @@ Floats = npt.NDArray[np.float32]
 
 FORMATS: tuple[Format, ...] = ("pte", "tflite")
 DEFAULT_UTTERANCES = 32  # for activation ranges
-VERIFIED_UTTERANCES = 8  # that files of mode fast are checked on
+VERIFIED_UTTERANCES = 8  # that palettes and algorithms of mode fast are chosen on and its files are checked on
+PALETTE_FRAMES = 300  # of each
 
 DEFAULT_CHOICE = RangeChoice()
 
@@ -70,11 +72,11 @@ def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float)
     more than the mode allows (see `exporters.verify`).
     """
     artifact, fast, name = request.artifact, request.fast, request.file_name
-    program = None if fast is None else fast.program
+    program, source = (None, artifact) if fast is None else (fast.program, fast.rounded)
     if request.format == "pte":
-        data = emit_pte(artifact, lowering=request.lowering, max_seconds=max_seconds, fast=program)
+        data = emit_pte(source, lowering=request.lowering, max_seconds=max_seconds, fast=program)
     else:
-        data = emit_tflite(artifact, lowering=request.lowering, fast=program)
+        data = emit_tflite(source, lowering=request.lowering, fast=program)
     if fast is None:
         agreement = verify_model(data, request.format, artifact, max_seconds=max_seconds, name=name)
     else:
@@ -104,7 +106,7 @@ def prepare_fast(
     choice: RangeChoice = DEFAULT_CHOICE,
     ranges: ActivationRanges | None = None,
 ) -> FastReference:
-    """What the files of an artifact in mode fast are made by: ranges, measured unless given, and algorithms.
+    """What the files of an artifact in mode fast are made by: ranges, measured unless given, palettes and algorithms.
 
     utterances: calibration features [frames, mel] by name, whose first 8 the files will be checked on. Writes the
     ranges into `folder` as `<net>-activations.json`, and, where the kernels' own choice of algorithms was not accurate
@@ -114,13 +116,15 @@ def prepare_fast(
     with progress.task(f"activations {name}", 1 if ranges is not None else len(utterances)) as task:
         if ranges is None:
             ranges = measure_ranges(artifact, utterances.items(), choice, task.advance)
-        program, algorithms = choose_algorithms(artifact, ranges, utterances, task)
+        task.note("palettes")
+        few = dict(islice(utterances.items(), VERIFIED_UTTERANCES))
+        rounded = with_int8_palettes(artifact, (features[:PALETTE_FRAMES] for features in few.values()))
+        program, algorithms = choose_algorithms(artifact, rounded, ranges, few, task)
     write_ranges(folder / ranges_file(artifact), ranges)
     if algorithms.algorithms:
         progress.say(_algorithms_text(name, algorithms))
         write_atomically(folder / f"{name}-algorithms.json", algorithms.model_dump_json(indent=1) + "\n")
-    checked = dict(islice(utterances.items(), VERIFIED_UTTERANCES))
-    return FastReference(artifact, program, checked, max_seconds=max_seconds)
+    return FastReference(artifact, rounded, program, few, max_seconds=max_seconds)
 
 
 def _algorithms_text(name: str, choice: AlgorithmChoice) -> str:

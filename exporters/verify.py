@@ -56,27 +56,34 @@ def verify_model(
 
 
 class FastReference:
-    """What the files of one artifact in mode `fast` are checked against.
+    """What the files of one artifact in mode `fast` are made of and checked against.
 
-    References are embeddings of `utterances` (features [frames, mel] by name, of which the first 400 frames) by decode(artifact), and of these and of
-    noise by the program in fp32 arithmetic on u8 activations; the first file that passes is the reference of the
-    others, which must give the same bytes.
+    They are made of `rounded`, the artifact with palettes as integer kernels want them (see `calibration.int8`), and
+    `program`. References are embeddings of `utterances` (features [frames, mel] by name, the first 400 frames) by
+    decode(artifact), and of these and of noise by the rounded program in fp32 arithmetic on u8 activations; the first
+    file that passes is the reference of the others, which must give the same bytes.
     """
 
     def __init__(
-        self, artifact: LoadedArtifact, program: FastProgram, utterances: Mapping[str, Floats], *, max_seconds: float
+        self,
+        artifact: LoadedArtifact,
+        rounded: LoadedArtifact,
+        program: FastProgram,
+        utterances: Mapping[str, Floats],
+        *,
+        max_seconds: float,
     ) -> None:
         spec = artifact.header.frontend
         longest = max_frames(max_seconds, spec)
-        self.artifact, self.program = artifact, program
+        self.rounded, self.program = rounded, program
         self._inputs = {name: features[: min(longest, _SPEECH_FRAMES)] for name, features in utterances.items()}
         self._inputs |= {f"noise of {len(noise)} frames": noise for noise in _noise(artifact, max_seconds)}
         self._speech = tuple(utterances)
-        exact, rounded = decode(artifact), PressedNetwork(artifact, program).eval()
+        exact, u8 = decode(artifact), PressedNetwork(rounded, program).eval()
         with torch.inference_mode():
             self._exact = {name: exact(torch.from_numpy(self._inputs[name])[None])[0].numpy() for name in self._speech}
-            self._rounded = {
-                name: rounded(torch.from_numpy(features)[None])[0].numpy() for name, features in self._inputs.items()
+            self._u8 = {
+                name: u8(torch.from_numpy(features)[None])[0].numpy() for name, features in self._inputs.items()
             }
         self._first: tuple[str, dict[str, Floats]] | None = None
 
@@ -89,7 +96,7 @@ class FastReference:
         with native_chatter_held_back():
             runner = _runner(data, file_format)
             found = {key: runner.embed(features) for key, features in self._inputs.items()}
-        for key, wanted in self._rounded.items():
+        for key, wanted in self._u8.items():
             cosine = agreement([(found[key], wanted)]).cosine_min
             if not cosine >= LEAST_KERNEL_COSINE:
                 _refuse(name, f"{LEAST_KERNEL_COSINE:g} to the u8 network in fp32 arithmetic for {key}", cosine)

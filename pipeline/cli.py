@@ -350,7 +350,7 @@ def bench(
     ] = "all",
     bits: Annotated[str, typer.Option(help="Widths of our files, 1..8; an artifact has its own.")] = "8,4,2,1",
     modes: Annotated[str, typer.Option(help="Numeric modes of our files: all, or some of them.")] = "all",
-    formats: Annotated[str, typer.Option(help="pte, tflite or both.")] = "pte,tflite",
+    formats: Annotated[str, typer.Option(help="pte,tflite or one of them.")] = "pte,tflite",
     threads: Annotated[str, typer.Option(help="Numbers of threads; each contender gets as many cores.")] = "1,2",
     frames: Annotated[int, typer.Option(min=1, help="Length that is compared, in frames.")] = 200,
     seconds: Annotated[

@@ -38,7 +38,7 @@ def choose(monkeypatch: pytest.MonkeyPatch, least_mean: float) -> tuple[FastProg
     monkeypatch.setattr(algorithms, "LEAST_MEAN_COSINE", least_mean)
     artifact = tiny_artifact(4)
     with Progress.silent().task("x", 1) as task:
-        return choose_algorithms(artifact, noise_ranges(artifact), noise_utterances(), task)
+        return choose_algorithms(artifact, artifact, noise_ranges(artifact), noise_utterances(), task)
 
 
 def test_the_kernels_choose_as_long_as_that_is_accurate_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ FORMATS: tuple[Format, ...] = ("tflite", "pte")
 
 def reference(program: FastProgram | None = None) -> FastReference:
     artifact = tiny_artifact(4)
-    return FastReference(artifact, program or noise_program(artifact), noise_utterances(), max_seconds=4.0)
+    return FastReference(artifact, artifact, program or noise_program(artifact), noise_utterances(), max_seconds=4.0)
 
 
 def emitted(program: FastProgram) -> bytes:
