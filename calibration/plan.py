@@ -58,7 +58,9 @@ def check_budget(nodes: Iterable[Conv2dNode], budget_bytes: int) -> None:
     """Raise InputError if a budget is below that of 1 bit in every layer."""
     least = uniform_bytes(nodes, min(WIDTHS))
     if budget_bytes < least:
-        raise InputError("byte budget", expected=f"at least {least} bytes, 1 bit in every layer", found=str(budget_bytes))
+        raise InputError(
+            "byte budget", expected=f"at least {least} bytes, 1 bit in every layer", found=str(budget_bytes)
+        )
 
 
 def make_plan(

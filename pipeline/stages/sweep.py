@@ -171,7 +171,9 @@ def comparisons(settings: SweptSettings, orders: Mapping[Order, str] | None = No
     """
     pairs = []
     if 4 in settings.uniform_bits:
-        pairs.append(Comparison(FOUR_BIT, FP32, "4 bit is lossless: EER at most 0.3 points above fp32's", lossless=True))
+        pairs.append(
+            Comparison(FOUR_BIT, FP32, "4 bit is lossless: EER at most 0.3 points above fp32's", lossless=True)
+        )
     for bits in settings.mixed_bits:
         if bits in settings.uniform_bits:
             statement = f"mixed precision beats uniform at the bytes of {bits} bit"
