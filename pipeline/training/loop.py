@@ -161,7 +161,7 @@ class _Run:
     average: MovingAverage | None
 
     def save(self, step: int, history: History) -> None:
-        """Write the checkpoint with which a run goes on at `step`. Raises VoxPressError if the disk does not take it."""
+        """Write the checkpoint to go on from at `step`. Raises VoxPressError if the disk does not take it."""
         state = {
             "fingerprint": self.fingerprint,
             "step": step,

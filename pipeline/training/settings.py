@@ -29,9 +29,8 @@ class TrainingSettings(BaseModel):
     margin_start: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the steps after which the margin begins to grow
     margin_full: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the steps after which it has its full value
     distillation: Annotated[float, Field(ge=0)] = 0.0  # weight of 1 - cos(student, fp32 teacher); 0: no teacher
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = (
-        0.0  # end with an average of the weights over the steps; 0: the last
-    )
+    # End with a moving average of the weights over the steps (see average.py); 0: with those of the last step.
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: bf16-mixed where it is fast
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 30.0
     workers: Annotated[int, Field(ge=0)] = 0  # processes that cut crops; 0: in the training process

@@ -87,7 +87,7 @@ def test_a_hopeless_budget_and_a_small_corpus(model: Path, audio: Path, tmp_path
         quantize_model(model, Widths(budget_bytes=10, audio=audio, crops=2), tmp_path / "out", progress=QUIET)
     (audio / "a" / "0.wav").unlink()
     with pytest.raises(InputError, match="at least 4 utterances, found 3"):
-        quantize_model(model, Widths(budget_bytes=10, audio=audio), tmp_path / "out", progress=QUIET)
+        quantize_model(model, Widths(average_bits=2, audio=audio), tmp_path / "out", progress=QUIET)
     assert not (tmp_path / "out").exists()
 
 

@@ -33,9 +33,9 @@ def test_four_bits_make_resnet34_seven_and_a_half_times_smaller() -> None:
 
 
 def test_every_network_is_sized_in_seconds() -> None:
-    started = time.monotonic()
+    started = time.process_time()  # whatever else the machine does
     sizes = json.loads(sizes_json(network_sizes()))
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
     assert [size["spec"]["architecture"] for size in sizes] == architectures()
     for size in sizes:
         widths = [size["palette_bytes"][str(bits)] for bits in WIDTHS]

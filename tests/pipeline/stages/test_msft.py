@@ -64,5 +64,5 @@ def test_orders_are_compared_on_one_plan() -> None:
 def test_orders_that_cannot_be_compared() -> None:
     with pytest.raises(InputError, match=r"msft.compare_plan: expected a plan of \[mixed\]: 3bit, 2bit, found 4bit"):
         jobs(_recipe(compare_orders=("back-to-front",), compare_plan="4bit"))
-    with pytest.raises(pydantic.ValidationError, match="names front-to-back, which is msft.order"):
+    with pytest.raises(pydantic.ValidationError, match=r"names front-to-back, which is msft\.order"):
         _recipe(compare_orders=("front-to-back",))

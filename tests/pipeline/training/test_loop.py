@@ -69,10 +69,9 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, bits:
 
 
 def test_the_average_of_the_weights_after_every_step(tmp_path: Path) -> None:
+    # The rate is constant, so a short run is the beginning of a longer one.
     runs = [_train(tmp_path / str(steps), steps=steps, lr=0.05, final_lr=0.05)[0] for steps in (1, 2, 3)]
-    weights = [
-        run.state_dict() for run in runs
-    ]  # the rate is constant, so a short run is the beginning of a longer one
+    weights = [run.state_dict() for run in runs]
     averaged, _ = _train(tmp_path / "average", steps=3, lr=0.05, final_lr=0.05, ema_decay=0.2)
     assert averaged.training is False
     for name, value in averaged.state_dict().items():
