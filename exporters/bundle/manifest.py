@@ -141,8 +141,9 @@ def golden_key(label: str, mode: Mode) -> str:
 
 
 class Golden(_Frozen):
-    """Golden vectors: an utterance, its features, and its embeddings, by name (see `golden_key`): those of each artifact's
-    reference network, which files of mode exact are compared with, and of each mode beside it.
+    """Golden vectors: an utterance, its features, and its embeddings by name (see `golden_key`).
+
+    Files of mode exact are compared with the embedding of their artifact's reference network.
     """
 
     wav: BundlePath

@@ -265,7 +265,7 @@ def _write_golden(folder: Path, content: BundleContent, spec: FrontEndSpec) -> N
     with torch.inference_mode():
         for label, artifact in content.artifacts.items():
             embeddings[label] = decode(artifact)(torch.from_numpy(fbank)[None])[0].numpy()
-    # Kernels of mode fast give the same bytes on every processor, so that a file of theirs is the reference of the rest.
+    # Kernels of mode fast give the same bytes on every processor: one file of theirs is the reference of the others.
     for entry in content.exported:
         key = golden_key(entry.label, entry.mode)
         if key not in embeddings:
