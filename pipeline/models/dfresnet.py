@@ -57,8 +57,8 @@ class InvertedBottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(wide)
         self.conv3 = nn.Conv2d(wide, channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels)
-        # A fresh block is the identity (Goyal et al., 2017). With all gammas at 1 the gradient grows forty times on its
-        # way through the 18 blocks of DF-ResNet56, bfloat16 loses its direction, and training does not get started.
+        # A fresh block is the identity (Goyal et al., 2017). With all gammas at 1 the gradient grows on its way through
+        # the 18 blocks of DF-ResNet56, bfloat16 loses its direction, and training does not get started.
         nn.init.zeros_(self.bn3.weight)
 
     def forward(self, x: Tensor) -> Tensor:

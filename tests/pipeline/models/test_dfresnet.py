@@ -80,3 +80,23 @@ def test_two_embedding_layers_have_the_keys_of_public_checkpoints() -> None:
     keys = {key for key in network.state_dict() if key.startswith("seg_")}
     norm = {f"seg_bn_1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
     assert keys == {"seg_1.weight", "seg_1.bias", "seg_2.weight", "seg_2.bias"} | norm
+
+
+@pytest.mark.parametrize(("gamma", "holds"), [(None, True), (1.0, False)])
+def test_a_fresh_networks_gradient_survives_half_precision(gamma: float | None, holds: bool) -> None:
+    """With all gammas at 1, the gradient's direction at the first layer is lost on its way through 18 blocks."""
+    torch.manual_seed(0)
+    network = build_model(ModelSpec(architecture="dfresnet56", base_channels=4, embedding_dim=16)).train()
+    if gamma is not None:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.constant_(module.weight, gamma)
+    x, wanted = torch.randn(8, 60, 80), torch.randn(8, 16)
+    directions = []
+    for half in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            embeddings = network(x)
+        (1 - nn.functional.cosine_similarity(embeddings.float(), wanted).mean()).backward()
+        directions.append(next(network.parameters()).grad.flatten())  # type: ignore[union-attr]
+    assert (float(nn.functional.cosine_similarity(*directions, dim=0)) > 0.9) is holds
