@@ -124,13 +124,13 @@ def _error_form(layer: StoredLayer, packed: npt.NDArray[np.uint8], inputs: Chann
 
     def summed(values: Doubles) -> Doubles:
         """Over the weights of each output and code: [outputs, 2^bits]."""
-        sums: Doubles = np.bincount(places, values[channels], minlength=outputs * count)
+        sums: Doubles = np.bincount(places, values[channels], minlength=outputs * count).astype(np.float64)
         return sums.reshape(outputs, count)
 
     m = summed(inputs.mean)
     variances = summed(inputs.variance)
     a = m.T @ m + np.diag(variances.sum(axis=0))
     if depth == 1:
-        n = summed(np.ones(node.in_channels))
+        n: Doubles = summed(np.ones(node.in_channels))
         a += _ALIKE * ((n.T * inputs.variance[first]) @ n - np.diag(variances.sum(axis=0)))
     return a

@@ -13,7 +13,6 @@ from safetensors.numpy import save_file
 from device_tests.records import Protocol
 from device_tests.report.build import build_report, report_table
 from device_tests.report.figures import Report, parity, quantile
-from pipeline.corpus.trials import Trial
 from pipeline.errors import InputError
 from pipeline.scoring.metrics import Resampling
 from tests.device_tests.report.run_factory import Made, engine_record, make_run
@@ -73,7 +72,6 @@ def test_figures_of_a_small_case_computed_by_hand(tmp_path: Path) -> None:
     run = made.run.model_copy(update={"models": (control, four)})
     save_file(reference, tmp_path / "run" / control.embeddings)
     save_file(device, tmp_path / "run" / four.embeddings)
-    trials = [Trial(x[0] == y[0], x, y) for x, y in (("a1", "a2"), ("b1", "b2"), ("a1", "b1"), ("a2", "b2"))]
     report = build(replace(made, run=run), tmp_path / "out")
     assert [model.mode for model in report.models] == ["exact", "fast"]
     assert "| 4bit | .pte fast |" in (tmp_path / "out" / "report.md").read_text()
