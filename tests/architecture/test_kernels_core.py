@@ -17,7 +17,7 @@ SOURCES = sorted(
 )
 STANDARD = {"algorithm", "array", "atomic", "cmath", "cstddef", "cstdint", "cstring", "limits", "type_traits"}
 ISAS = ("portable", "neon", "avx2", "avx512")
-KERNEL_NAME = re.compile(rf"(winograd[24]|conv2d|dwconv2d|statspool)_f32_(pal|panel|none)_\d+x\d+_({'|'.join(ISAS)})")
+KERNEL_NAME = re.compile(rf"(winograd[24]|conv2d|dwconv2d|statspool|fbank)_f32_(pal|panel|none)_\d+x\d+_({'|'.join(ISAS)})")
 
 
 def _code(path: Path) -> str:

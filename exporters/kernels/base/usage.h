@@ -10,6 +10,7 @@ namespace voxpress {
 enum class Kernel : uint32_t {
 #define VOXPRESS_CONV2D_KERNEL(name) name,
 #define VOXPRESS_STATSPOOL_KERNEL(name) name,
+#define VOXPRESS_FBANK_KERNEL(name) name,
 #include "kernels.inc"
   kCount
 };

@@ -7,6 +7,7 @@
 #include "base/usage.h"
 #include "bitpack/unpack.h"
 #include "conv/conv2d.h"
+#include "frontend/fbank.h"
 #include "pool/stats_pool.h"
 
 #define VOXPRESS_EXPORT extern "C" __attribute__((visibility("default")))
@@ -14,6 +15,8 @@
 using voxpress::Conv2dShape;
 using voxpress::Conv2dTensors;
 using voxpress::Conv2dWeights;
+using voxpress::FbankOptions;
+using voxpress::FbankTensors;
 using voxpress::StatsPoolShape;
 
 // One conv2d call. The order of the fields is the surface: a caller lays them out as C does on a 64-bit ABI.
@@ -64,6 +67,29 @@ VOXPRESS_EXPORT int32_t voxpress_conv2d_run_packed(const VoxpressConv2d* call, c
 VOXPRESS_EXPORT int32_t voxpress_stats_pool_run(const StatsPoolShape* shape, const float* input, float* output) {
   return static_cast<int32_t>(voxpress::stats_pool_run(*shape, input, output));
 }
+
+VOXPRESS_EXPORT int64_t voxpress_fbank_frames(const FbankOptions* options, int64_t samples) {
+  return voxpress::fbank_frames(*options, samples);
+}
+
+VOXPRESS_EXPORT size_t voxpress_fbank_plan_bytes(const FbankOptions* options) {
+  return voxpress::fbank_plan_bytes(*options);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_fbank_plan(const FbankOptions* options, void* plan, size_t plan_bytes) {
+  return static_cast<int32_t>(voxpress::fbank_plan(*options, plan, plan_bytes));
+}
+
+VOXPRESS_EXPORT size_t voxpress_fbank_scratch_bytes(const FbankOptions* options) {
+  return voxpress::fbank_scratch_bytes(*options);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_fbank_run(const FbankOptions* options, const void* plan, size_t plan_bytes,
+                                           const FbankTensors* tensors, void* scratch, size_t scratch_bytes) {
+  return static_cast<int32_t>(voxpress::fbank_run(*options, plan, plan_bytes, *tensors, scratch, scratch_bytes));
+}
+
+VOXPRESS_EXPORT const char* voxpress_fbank_kernel_name() { return voxpress::fbank_kernel_name(); }
 
 VOXPRESS_EXPORT const char* voxpress_conv2d_kernel_name(const VoxpressConv2d* call) {
   return voxpress::conv2d_kernel_name(call->shape);

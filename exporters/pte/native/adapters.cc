@@ -1,11 +1,6 @@
 #include "adapters.h"
 
-#include <executorch/runtime/core/exec_aten/exec_aten.h>
-#include <executorch/runtime/core/exec_aten/util/tensor_util.h>
-#include <executorch/runtime/platform/log.h>
-
-#include <limits>
-
+#include "arguments.h"
 #include "base/status.h"
 #include "conv/conv2d.h"
 #include "pool/stats_pool.h"
@@ -15,111 +10,8 @@
 namespace voxpress::pte {
 namespace {
 
-using ::executorch::aten::ScalarType;
-using ::executorch::aten::SizesType;
-using ::executorch::aten::Tensor;
-using ::executorch::runtime::Error;
-using ::executorch::runtime::EValue;
-using ::executorch::runtime::KernelRuntimeContext;
-using ::executorch::runtime::Result;
-
 constexpr size_t kScratchAlignment = 64;
 constexpr size_t kPackedLimitBytes = size_t{512} << 20;  // a ResNet34 takes 59 MB, a ResNet293 some 350 MB
-
-void fail(KernelRuntimeContext& context, Error error, const char* op, const char* what) {
-  ET_LOG(Error, "%s: %s", op, what);
-  context.fail(error);
-}
-
-// The arguments of a call, read one after the other. After the first that is missing or of the wrong kind, `ok` is
-// false and all further reads give empty values.
-class Arguments {
- public:
-  explicit Arguments(Stack stack) : stack_(stack) {}
-
-  // A tensor of the type, densely packed in the order of its dimensions; `rank` 0 takes any.
-  const Tensor* tensor(ScalarType type, int rank) {
-    EValue* value = next();
-    if (value == nullptr || !value->isTensor()) return reject();
-    const Tensor& tensor = value->toTensor();
-    if (tensor.scalar_type() != type || (rank != 0 && tensor.dim() != rank)) return reject();
-    if (!::executorch::runtime::tensor_is_default_dim_order(tensor)) return reject();
-    return &tensor;
-  }
-
-  const Tensor* optional_tensor(ScalarType type, int rank) {
-    EValue* value = peek();
-    if (value == nullptr || !value->isNone()) return tensor(type, rank);
-    ++position_;
-    return nullptr;
-  }
-
-  int64_t integer() {
-    EValue* value = next();
-    if (value == nullptr || !value->isInt()) return reject(), 0;
-    return value->toInt();
-  }
-
-  bool boolean() {
-    EValue* value = next();
-    if (value == nullptr || !value->isBool()) return reject(), false;
-    return value->toBool();
-  }
-
-  // A list of two integers: frames, mel.
-  void pair(int64_t* frames, int64_t* mel) {
-    EValue* value = next();
-    if (value == nullptr) return;
-    const Result<::executorch::aten::ArrayRef<int64_t>> list = value->tryToIntList();
-    if (!list.ok() || list->size() != 2) {
-      reject();
-      return;
-    }
-    *frames = (*list)[0];
-    *mel = (*list)[1];
-  }
-
-  bool ok() const { return ok_; }
-
- private:
-  EValue* peek() {
-    if (!ok_ || position_ >= stack_.size() || stack_[position_] == nullptr) {
-      reject();
-      return nullptr;
-    }
-    return stack_[position_];
-  }
-
-  EValue* next() {
-    EValue* value = peek();
-    ++position_;
-    return value;
-  }
-
-  std::nullptr_t reject() {
-    ok_ = false;
-    return nullptr;
-  }
-
-  Stack stack_;
-  size_t position_ = 0;
-  bool ok_ = true;
-};
-
-bool resize(KernelRuntimeContext& context, const char* op, const Tensor& out, int64_t batch, int64_t frames,
-            int64_t mel, int64_t channels) {
-  const int64_t wanted[] = {batch, frames, mel, channels};
-  SizesType sizes[4];
-  Error error = Error::Ok;
-  for (int axis = 0; axis < 4; ++axis) {
-    if (wanted[axis] > std::numeric_limits<SizesType>::max()) error = Error::InvalidArgument;
-    sizes[axis] = static_cast<SizesType>(wanted[axis]);
-  }
-  if (error == Error::Ok) error = ::executorch::runtime::resize_tensor(out, {sizes, 4});
-  if (error == Error::Ok) return true;
-  fail(context, error, op, "the output does not fit into the memory planned for it");
-  return false;
-}
 
 bool same_sizes(const Tensor& a, const Tensor& b) {
   if (a.dim() != b.dim()) return false;
@@ -127,12 +19,6 @@ bool same_sizes(const Tensor& a, const Tensor& b) {
     if (a.size(axis) != b.size(axis)) return false;
   }
   return true;
-}
-
-bool succeeded(KernelRuntimeContext& context, const char* op, Status status) {
-  if (status == Status::kOk) return true;
-  fail(context, status == Status::kBadVersion ? Error::NotSupported : Error::InvalidArgument, op, status_text(status));
-  return false;
 }
 
 // Read once, at the first call: what the environment says, and whether it can be done.
@@ -212,7 +98,7 @@ void conv2d_out(KernelRuntimeContext& context, Stack stack) {
   weights.bias_bytes = bias->nbytes();
   if (!succeeded(context, kOp, conv2d_check(shape, weights))) return;
 
-  if (!resize(context, kOp, *out, shape.batch, conv2d_out_frames(shape), conv2d_out_mel(shape), shape.out_channels)) {
+  if (!resize(context, kOp, *out, {shape.batch, conv2d_out_frames(shape), conv2d_out_mel(shape), shape.out_channels})) {
     return;
   }
   if (residual != nullptr && !same_sizes(*residual, *out)) {
@@ -240,7 +126,7 @@ void stats_pool_out(KernelRuntimeContext& context, Stack stack) {
   shape.channels = x->size(3);
   if (!succeeded(context, kOp, stats_pool_check(shape))) return;
 
-  if (!resize(context, kOp, *out, shape.batch, 1, 1, 2 * shape.mel * shape.channels)) return;
+  if (!resize(context, kOp, *out, {shape.batch, 1, 1, 2 * shape.mel * shape.channels})) return;
 
   succeeded(context, kOp, stats_pool_run(shape, x->const_data_ptr<float>(), out->mutable_data_ptr<float>()));
 }
