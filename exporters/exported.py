@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from exporters.manifest import Lowering
+from exporters.manifest import Lowering, ModelInput
 from pipeline.errors import InputError
 from pipeline.files import first_problem, write_atomically
 
@@ -26,6 +26,7 @@ class ExportedFile(BaseModel):
     label: str
     format: Format
     lowering: Lowering
+    input: ModelInput = "fbank"
     bytes: int
     sha256: str
     max_seconds: float
@@ -34,7 +35,12 @@ class ExportedFile(BaseModel):
 
 def write_export_list(folder: Path, files: Sequence[ExportedFile]) -> None:
     """Write what was exported as `exports.json`."""
-    write_atomically(folder / EXPORT_LIST, _LIST.dump_json(list(files), indent=1) + b"\n")
+    write_atomically(folder / EXPORT_LIST, export_list_json(files) + "\n")
+
+
+def export_list_json(files: Sequence[ExportedFile]) -> str:
+    """What was exported as JSON text."""
+    return _LIST.dump_json(list(files), indent=1).decode()
 
 
 def read_export_list(folder: Path) -> list[ExportedFile]:

@@ -18,8 +18,21 @@ MANIFEST_KEY = "voxpress_manifest"
 # Versions of the ops as they are written into files; the kernels refuse versions they do not know.
 CONV2D_VERSION = 1
 STATS_POOL_VERSION = 1
+FBANK_VERSION = 1
 
 Lowering = Literal["voxpress", "stock"]
+# What a model takes: mean-normalised log-mel features, or samples, of which it makes the features itself.
+ModelInput = Literal["fbank", "waveform"]
+WAVEFORM_NAME = "waveform"  # name of the input that takes samples
+
+
+class LongAudio(BaseModel):
+    """How longer utterances than the model should see at once are embedded; see exporters/long_audio.py."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: Literal["chunk-average"] = "chunk-average"
+    chunk_frames: PositiveInt
 
 
 class ModelManifest(BaseModel):
@@ -32,11 +45,19 @@ class ModelManifest(BaseModel):
     embedding_dim: PositiveInt
     source_sha256: str
     lowering: Lowering
+    input: ModelInput = "fbank"
     bits: dict[str, int]  # width by layer as the file holds it; 32 where weights are dequantized
     ops: dict[str, int]  # versions of the custom ops that the file needs
     min_frames: PositiveInt
-    max_frames: PositiveInt | None  # None: no limit but memory
+    max_frames: PositiveInt | None  # of one pass; None: no limit but memory
+    long_audio: LongAudio | None = None  # None: an utterance longer than max_frames is refused
     frontend: FrontEndSpec
+
+
+def check_waveform(lowering: Lowering) -> None:
+    """Raise InputError where the front end cannot be in the model: there is no stock op for it."""
+    if lowering == "stock":
+        raise InputError("--input waveform", expected="a model with VoxPress ops", found="stock ops only (--fallback)")
 
 
 def parse_manifest(text: str, name: str | PathLike[str]) -> ModelManifest:
@@ -47,18 +68,30 @@ def parse_manifest(text: str, name: str | PathLike[str]) -> ModelManifest:
         raise InputError(name, expected="a VoxPress manifest in the model", found=first_problem(error)) from None
 
 
-def model_manifest(artifact: LoadedArtifact, lowering: Lowering, *, max_frames: int | None) -> ModelManifest:
+def model_manifest(
+    artifact: LoadedArtifact,
+    lowering: Lowering,
+    *,
+    max_frames: int | None,
+    model_input: ModelInput = "fbank",
+    long_audio: LongAudio | None = None,
+) -> ModelManifest:
     """The manifest of a model file made from `artifact`."""
     header, stock = artifact.header, lowering == "stock"
+    ops = {} if stock else {"voxpress.conv2d": CONV2D_VERSION, "voxpress.stats_pool": STATS_POOL_VERSION}
+    if model_input == "waveform":
+        ops["voxpress.fbank"] = FBANK_VERSION
     return ModelManifest(
         artifact=header.name,
         architecture=header.architecture,
         embedding_dim=header.embedding_dim,
         source_sha256=header.source_sha256,
         lowering=lowering,
+        input=model_input,
         bits={node.name: 32 if stock else node.bits for node in header.layers},
-        ops={} if stock else {"voxpress.conv2d": CONV2D_VERSION, "voxpress.stats_pool": STATS_POOL_VERSION},
+        ops=ops,
         min_frames=min_frames(header.frontend),
         max_frames=max_frames,
+        long_audio=long_audio,
         frontend=header.frontend,
     )

@@ -205,16 +205,36 @@ def export(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
     file_format: Annotated[str, typer.Option("--format", help="pte, tflite or both.")] = "both",
     fallback: Annotated[bool, typer.Option(help="Stock ops only, weights dequantized to fp32: runs anywhere.")] = False,
+    model_input: Annotated[
+        str, typer.Option("--input", help="What the model takes: fbank (features) or waveform (samples in [-1, 1)).")
+    ] = "fbank",
     max_seconds: Annotated[float, typer.Option(help="Longest utterance; memory of a .pte is planned for it.")] = 10.0,
+    chunk_seconds: Annotated[
+        float | None,
+        typer.Option(help="Embed longer audio as the mean of chunks of this length, in bounded memory."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the model files.")] = Path(),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
     """Write an artifact as .pte and .tflite, each checked against the reference network before it is kept."""
     from exporters.export import export_files
+    from exporters.exported import export_list_json
     from pipeline.progress import Progress
 
-    for exported in export_files(
-        artifact, file_format=file_format, fallback=fallback, max_seconds=max_seconds, out=out, progress=Progress()
-    ):
+    written = export_files(
+        artifact,
+        file_format=file_format,
+        fallback=fallback,
+        max_seconds=max_seconds,
+        out=out,
+        progress=Progress(),
+        model_input=model_input,
+        chunk_seconds=chunk_seconds,
+    )
+    if json:
+        typer.echo(export_list_json(written))
+        return
+    for exported in written:
         typer.echo(
             f"{out / exported.file}  {exported.bytes} bytes  max relative error {exported.max_relative_error:.2g}"
         )

@@ -12,11 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import exporters.pte.ops  # noqa: F401 - registers voxpress::conv2d and voxpress::stats_pool with torch
-from exporters.manifest import CONV2D_VERSION, MANIFEST_KEY, STATS_POOL_VERSION, Lowering, model_manifest
+from exporters.frontend import fbank_numbers
+from exporters.manifest import (
+    CONV2D_VERSION,
+    MANIFEST_KEY,
+    STATS_POOL_VERSION,
+    Lowering,
+    LongAudio,
+    ModelInput,
+    check_waveform,
+    model_manifest,
+)
+from exporters.pte.fbank_op import fbank
 from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import InputError
-from pipeline.features.fbank import max_frames, min_frames
+from pipeline.features.fbank import max_frames, min_frames, samples_of
 from pipeline.features.spec import FrontEndSpec
 
 # Every constant starts on a cache line, so that kernels may read codes straight from the mapped file.
@@ -43,32 +54,66 @@ def frame_range(spec: FrontEndSpec, max_seconds: float) -> FrameRange:
     return limits
 
 
-def emit_pte(artifact: LoadedArtifact, *, lowering: Lowering, max_seconds: float) -> bytes:
+def emit_pte(
+    artifact: LoadedArtifact,
+    *,
+    lowering: Lowering,
+    max_seconds: float,
+    model_input: ModelInput = "fbank",
+    long_audio: LongAudio | None = None,
+) -> bytes:
     """The bytes of a .pte with the method `forward`: features [1, frames, mel] -> embedding [1, E].
+
+    With the input `waveform`, forward takes samples [1, S] in [-1, 1) and makes the features itself; only `voxpress` can.
 
     `voxpress` keeps the packed codes and calls our ops; `stock` dequantizes to fp32 and calls XNNPACK and portable ops
     only. Memory is planned for utterances of `max_seconds`; shorter ones run as they are, down to the front-end's
-    `min_seconds`. The file also answers the methods `min_frames`, `max_frames` and `voxpress_manifest` (JSON text).
-    Raises InputError if `max_seconds` is too small.
+    `min_seconds`. The file also answers the methods `min_frames`, `max_frames`, `chunk_frames` (0: none) and
+    `voxpress_manifest` (JSON text), and for samples `window_samples` and `shift_samples`.
+    Raises InputError if `max_seconds` is too small, or for stock ops on samples.
     """
-    limits = frame_range(artifact.header.frontend, max_seconds)
-    network = PressedNetwork(artifact) if lowering == "voxpress" else StockNetwork(artifact)
-    example = torch.zeros(1, limits.maximum, artifact.header.frontend.num_mel_bins)
-    frames = torch.export.Dim("frames", min=limits.minimum, max=limits.maximum)
-    with torch.no_grad():
-        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=({1: frames},), strict=True)
-    manifest = model_manifest(artifact, lowering, max_frames=limits.maximum)
-    answers = {
+    spec = artifact.header.frontend
+    limits = frame_range(spec, max_seconds)
+    network: nn.Module = PressedNetwork(artifact) if lowering == "voxpress" else StockNetwork(artifact)
+    manifest = model_manifest(
+        artifact, lowering, max_frames=limits.maximum, model_input=model_input, long_audio=long_audio
+    )
+    answers: dict[str, int | str] = {
         "min_frames": limits.minimum,
         "max_frames": limits.maximum,
+        "chunk_frames": 0 if long_audio is None else long_audio.chunk_frames,
         MANIFEST_KEY: manifest.model_dump_json(),
     }
+    if model_input == "waveform":
+        check_waveform(lowering)
+        network = WaveformNetwork(spec, network)
+        example = torch.zeros(1, samples_of(limits.maximum + 1, spec) - 1)
+        length = torch.export.Dim("samples", min=samples_of(limits.minimum, spec), max=example.shape[1])
+        answers |= {"window_samples": spec.window_samples, "shift_samples": spec.shift_samples}
+    else:
+        example = torch.zeros(1, limits.maximum, spec.num_mel_bins)
+        length = torch.export.Dim("frames", min=limits.minimum, max=limits.maximum)
+    with torch.no_grad():
+        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=({1: length},), strict=True)
     if lowering == "voxpress":
         edge = to_edge(exported, constant_methods=answers)
     else:
         edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], constant_methods=answers)
     program = edge.to_executorch(ExecutorchBackendConfig(constant_tensor_alignment=_CONSTANT_ALIGNMENT))
     return bytes(program.buffer)
+
+
+class WaveformNetwork(nn.Module):
+    """The front end before a network: samples [1, S] -> embedding [1, E]."""
+
+    def __init__(self, spec: FrontEndSpec, network: nn.Module) -> None:
+        super().__init__()
+        self.numbers, self.network = fbank_numbers(spec), network
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """[1, S] -> [1, E]."""
+        embedding: Tensor = self.network(fbank(waveform, self.numbers))
+        return embedding
 
 
 class PressedNetwork(nn.Module):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exporters.manifest import MANIFEST_KEY, ModelManifest, parse_manifest
+from exporters.manifest import MANIFEST_KEY, ModelInput, ModelManifest, parse_manifest
 from exporters.native import native_path
 from pipeline.errors import InputError
 
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class PteRunner:
-    """A loaded .pte: features [frames, mel] -> embedding [E], one utterance at a time.
+    """A loaded .pte: features [frames, mel] or samples [S] -> embedding [E], one utterance at a time.
 
     Raises InputError naming the file if it cannot be loaded, MissingToolError if our op library is not built.
     """
@@ -36,33 +36,45 @@ class PteRunner:
             sizes = self._forward.metadata.input_tensor_meta(0).sizes()
         except (RuntimeError, KeyError, IndexError) as error:
             raise InputError(self.name, expected="a whole ExecuTorch file", found=str(error)) from error
-        if len(sizes) != 3 or sizes[0] != 1:
-            raise InputError(self.name, expected="an input [1, frames, mel]", found=str(list(sizes)))
-        self.mel_bins = int(sizes[2])
+        if len(sizes) not in (2, 3) or sizes[0] != 1:
+            raise InputError(self.name, expected="an input [1, frames, mel] or [1, samples]", found=str(list(sizes)))
+        self.input: ModelInput = "fbank" if len(sizes) == 3 else "waveform"
+        self._rest = tuple(int(size) for size in sizes[2:])
         # A program exported elsewhere does not say its limits; its input's planned size is one.
         self.max_frames = int(self._answer("max_frames", sizes[1]))
         self.min_frames = int(self._answer("min_frames", 1))
+        self._limits = (self.min_frames, min(self.max_frames, int(sizes[1])))
+        if self.input == "waveform":
+            window, shift = (int(self._answer(f"{name}_samples", 1)) for name in ("window", "shift"))
+            self._limits = ((self.min_frames - 1) * shift + window, int(sizes[1]))
 
     @property
     def manifest(self) -> ModelManifest:
         """What the file says about itself. Raises InputError if VoxPress did not write it."""
-        text = self._answer(MANIFEST_KEY, None)
-        if text is None:
+        found = self.find_manifest()
+        if found is None:
             raise InputError(self.name, expected="a model that VoxPress wrote", found="no manifest in it")
-        return parse_manifest(text, self.name)
+        return found
 
-    def embed(self, features: Floats) -> Floats:
-        """Embedding float32 [E] of features float32 [frames, mel].
+    def find_manifest(self) -> ModelManifest | None:
+        """What the file says about itself; None if VoxPress did not write it."""
+        text = self._answer(MANIFEST_KEY, None)
+        return None if text is None else parse_manifest(text, self.name)
 
-        Raises InputError if the model does not take features of this shape, or fails on them.
+    def embed(self, utterance: Floats) -> Floats:
+        """Embedding float32 [E] of features float32 [frames, mel] or samples float32 [S] in one pass.
+
+        Raises InputError if the model does not take an utterance of this shape, or fails on it.
         """
-        expected = f"[{self.min_frames}..{self.max_frames}, {self.mel_bins}]"
-        fits = features.ndim == 2 and features.shape[1] == self.mel_bins
-        if not fits or not self.min_frames <= features.shape[0] <= self.max_frames:
-            raise InputError(f"{self.name}: features", expected=expected, found=str(list(features.shape)))
-        utterance = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))[None]
+        shortest, longest = self._limits
+        expected = f"[{', '.join([f'{shortest}..{longest}', *map(str, self._rest)])}]"
+        fits = utterance.ndim == 1 + len(self._rest) and utterance.shape[1:] == self._rest
+        if not fits or not shortest <= len(utterance) <= longest:
+            kind = "features" if self._rest else "waveform"
+            raise InputError(f"{self.name}: {kind}", expected=expected, found=str(list(utterance.shape)))
+        values = torch.from_numpy(np.ascontiguousarray(utterance, dtype=np.float32))[None]
         try:
-            (embedding,) = self._forward.execute([utterance])
+            (embedding,) = self._forward.execute([values])
         except RuntimeError as error:
             raise InputError(self.name, expected=f"a model that runs {expected}", found=str(error)) from error
         return np.array(embedding.numpy().reshape(-1), dtype=np.float32)

@@ -7,6 +7,7 @@
 #include "base/usage.h"
 #include "bitpack/unpack.h"
 #include "conv/conv2d.h"
+#include "frontend/chunks.h"
 #include "frontend/fbank.h"
 #include "pool/stats_pool.h"
 
@@ -87,6 +88,26 @@ VOXPRESS_EXPORT size_t voxpress_fbank_scratch_bytes(const FbankOptions* options)
 VOXPRESS_EXPORT int32_t voxpress_fbank_run(const FbankOptions* options, const void* plan, size_t plan_bytes,
                                            const FbankTensors* tensors, void* scratch, size_t scratch_bytes) {
   return static_cast<int32_t>(voxpress::fbank_run(*options, plan, plan_bytes, *tensors, scratch, scratch_bytes));
+}
+
+VOXPRESS_EXPORT int64_t voxpress_chunk_count(int64_t frames, int64_t chunk_frames) {
+  return voxpress::chunk_count(frames, chunk_frames);
+}
+
+VOXPRESS_EXPORT int64_t voxpress_chunk_start(int64_t frames, int64_t chunk_frames, int64_t index) {
+  return voxpress::chunk_start(frames, chunk_frames, index);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_chunk_normalise(float* values, int64_t frames, int64_t mel) {
+  return static_cast<int32_t>(voxpress::chunk_normalise(values, frames, mel));
+}
+
+VOXPRESS_EXPORT int32_t voxpress_chunk_add(const float* embedding, int64_t dim, double* sum) {
+  return static_cast<int32_t>(voxpress::chunk_add(embedding, dim, sum));
+}
+
+VOXPRESS_EXPORT int32_t voxpress_chunk_mean(const double* sum, int64_t dim, int64_t count, float* embedding) {
+  return static_cast<int32_t>(voxpress::chunk_mean(sum, dim, count, embedding));
 }
 
 VOXPRESS_EXPORT const char* voxpress_fbank_kernel_name() { return voxpress::fbank_kernel_name(); }
