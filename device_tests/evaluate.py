@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import nn
 
 from device_tests.drive.host import embed_with_engine
 from exporters.bundle import MANIFEST_FILE, Manifest, checked_file, read_manifest, unzip_bundle
-from exporters.manifest import ModelManifest
+from exporters.manifest import ModelInput, ModelManifest
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed as embed_in_torch
 from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
@@ -31,7 +31,7 @@ from pipeline.corpus.shar import is_shards, read_shards
 from pipeline.corpus.trials import Trial, check_trials_against, read_trials
 from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
-from pipeline.features.store import extract_features
+from pipeline.features.store import FeatureSource, extract_features
 from pipeline.files import write_atomically
 from pipeline.models.store import HEADER_FILE as MODEL_FILE
 from pipeline.models.store import read_pretrained
@@ -82,10 +82,11 @@ def evaluation_table(results: list[ModelEvaluation]) -> Table:
 
 @dataclass(frozen=True)
 class _Subject:
-    """Something to evaluate: its front end and a way to embed features, giving embeddings, runtime and kernels."""
+    """Something to evaluate: what it takes, and a way to embed that, giving embeddings, runtime and kernels."""
 
     name: str
     frontend: FrontEndSpec
+    input: ModelInput
     embed: Callable[[Features, int, Progress], tuple[Embeddings, str, tuple[str, ...]]]
 
 
@@ -118,12 +119,13 @@ def evaluate(
     with _subjects(model, only) as subjects:
         if cohort is not None and len(subjects) > 1:
             raise InputError(model, expected="one model, whose cohort it is (--only)", found=f"{len(subjects)}")
-        known: dict[FrontEndSpec, Features] = {}
+        known: dict[tuple[FrontEndSpec, ModelInput], Features] = {}
         for subject in subjects:
-            if subject.frontend not in known:
-                known[subject.frontend] = trial_features(audio, names, subject.frontend, crop_seconds, progress)
+            takes = (subject.frontend, subject.input)
+            if takes not in known:
+                known[takes] = trial_inputs(audio, names, *takes, crop_seconds, progress)
             started = time.monotonic()
-            embeddings, runtime, kernels = subject.embed(known[subject.frontend], threads, progress)
+            embeddings, runtime, kernels = subject.embed(known[takes], threads, progress)
             seconds = time.monotonic() - started
             results.append(
                 ModelEvaluation(
@@ -173,8 +175,8 @@ def make_cohort(
         means = {}
         with progress.task("cohort", len(chosen)) as task:
             for speaker, taken in sorted(chosen.items()):
-                features = extract_features(taken, spec)
-                embeddings, _, _ = subject.embed(features, threads, Progress.silent())
+                inputs = extract_inputs(taken, spec, subject.input)
+                embeddings, _, _ = subject.embed(inputs, threads, Progress.silent())
                 means[speaker] = unit_rows(embeddings, sorted(embeddings)).mean(axis=0).astype(np.float32)
                 task.advance()
     write_atomically(out, safetensors.numpy.save(means, metadata={"model": subject.name}))
@@ -215,11 +217,31 @@ def trial_features(
     audio: Path, names: list[str], spec: FrontEndSpec, crop_seconds: float, progress: Progress
 ) -> Features:
     """Mean-normalised features of utterances below `audio`; of their first `crop_seconds` if that is not 0."""
+    return trial_inputs(audio, names, spec, "fbank", crop_seconds, progress)
+
+
+def trial_inputs(
+    audio: Path, names: list[str], spec: FrontEndSpec, model_input: ModelInput, crop_seconds: float, progress: Progress
+) -> Features:
+    """What a model takes of utterances below `audio`: features [frames, mel] or samples [S]; see `trial_features`."""
     cuts = read_utterances(audio, names, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds)
     if crop_seconds:
         cuts = cuts.truncate(max_duration=crop_seconds, preserve_id=True)
-    with progress.task("features", len(names)) as task:
-        return extract_features(cuts, spec, lambda done, total: task.advance())
+    with progress.task("features" if model_input == "fbank" else "audio", len(names)) as task:
+        return extract_inputs(cuts, spec, model_input, task.advance)
+
+
+def extract_inputs(
+    cuts: Iterable[MonoCut], spec: FrontEndSpec, model_input: ModelInput, on_step: Callable[[], None] = lambda: None
+) -> Features:
+    """Features [frames, mel] or samples [S] by utterance."""
+    if model_input == "fbank":
+        return extract_features(cuts, spec, lambda done, total: on_step())
+    source, samples = FeatureSource(cuts, spec, cache="none"), {}
+    for cut_id in source.ids:
+        samples[cut_id] = source.samples(cut_id, 0, source.sample_count(cut_id))
+        on_step()
+    return samples
 
 
 @contextmanager
@@ -238,7 +260,7 @@ def _subjects(model: Path, only: str | None) -> Iterator[list[_Subject]]:
         pretrained = read_pretrained(model)
         yield [_torch_subject(model, pretrained.network, pretrained.frontend)]
     elif model.suffix in (".pte", ".tflite"):
-        yield [_engine_subject(model, _manifest_of(model).frontend)]
+        yield [_engine_subject(model)]
     else:
         what = "a pre-trained model, an artifact, a .pte, a .tflite or a bundle"
         found = "none of these" if model.exists() else "no such file or folder"
@@ -261,15 +283,17 @@ def _bundle_subjects(folder: Path, manifest: Manifest, only: str | None) -> list
     if not chosen:
         names = ", ".join(Path(entry.file).name for entry in manifest.models)
         raise InputError(folder / MANIFEST_FILE, expected=f"one of the models {names}", found=str(only))
-    return [_engine_subject(checked_file(folder, manifest, entry.file), manifest.frontend) for entry in chosen]
+    return [_engine_subject(checked_file(folder, manifest, entry.file)) for entry in chosen]
 
 
-def _engine_subject(path: Path, frontend: FrontEndSpec) -> _Subject:
+def _engine_subject(path: Path) -> _Subject:
+    manifest = _manifest_of(path)
+
     def embed(features: Features, threads: int, progress: Progress) -> tuple[Embeddings, str, tuple[str, ...]]:
         embeddings, record = embed_with_engine(path, features, threads=threads, progress=progress)
         return embeddings, f"{record.engine} {record.runtime_version}", record.kernels
 
-    return _Subject(path.name, frontend, embed)
+    return _Subject(path.name, manifest.frontend, manifest.input, embed)
 
 
 def _torch_subject(path: Path, network: nn.Module, frontend: FrontEndSpec) -> _Subject:
@@ -277,4 +301,4 @@ def _torch_subject(path: Path, network: nn.Module, frontend: FrontEndSpec) -> _S
         torch.set_num_threads(threads)
         return embed_in_torch(network, features, progress, "embedding, torch"), f"torch {torch.__version__}", ()
 
-    return _Subject(path.resolve().name, frontend, embed)
+    return _Subject(path.resolve().name, frontend, "fbank", embed)

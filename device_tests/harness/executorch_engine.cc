@@ -234,30 +234,43 @@ struct VoxpressEngine {
     const TensorInfo input = require(meta.input_tensor_meta(0), "the input");
     const TensorInfo output = require(meta.output_tensor_meta(0), "the output");
     const auto float_type = ::executorch::aten::ScalarType::Float;
-    if (input.scalar_type() != float_type || input.sizes().size() != 3 || input.sizes()[0] != 1) {
-      throw std::runtime_error("forward's input is no float [1, frames, mel]");
+    const size_t rank = input.sizes().size();
+    if (input.scalar_type() != float_type || (rank != 2 && rank != 3) || input.sizes()[0] != 1) {
+      throw std::runtime_error("forward's input is no float [1, frames, mel] or [1, samples]");
     }
     if (output.scalar_type() != float_type) throw std::runtime_error("forward's output is no float");
-    mel_bins = input.sizes()[2];
+    mel_bins = rank == 3 ? input.sizes()[2] : 0;
+    max_length = input.sizes()[1];
     embedding_dim = 1;
     for (const int32_t size : output.sizes()) embedding_dim *= size;
     // A program exported elsewhere does not say its limits; its input's planned size is one.
-    max_frames = std::min<int64_t>(constant_or(program, "max_frames", input.sizes()[1]), input.sizes()[1]);
+    max_frames = std::min<int64_t>(constant_or(program, "max_frames", max_length), max_length);
     min_frames = constant_or(program, "min_frames", 1);
+    chunk_frames = constant_or(program, "chunk_frames", 0);
+    if (mel_bins == 0) {
+      window_samples = constant_or(program, "window_samples", 1);
+      shift_samples = constant_or(program, "shift_samples", 1);
+    }
+    if (min_frames < 1 || chunk_frames < 0 || chunk_frames > max_frames || window_samples < 1 || shift_samples < 1) {
+      throw std::runtime_error("the model's limits do not fit together");
+    }
+    min_length = mel_bins == 0 ? (min_frames - 1) * shift_samples + window_samples : min_frames;
+    if (mel_bins != 0) max_length = max_frames;
   }
 
-  void run(const float* features, int64_t frames, float* embedding) {
+  void run(const float* utterance, int64_t length, float* embedding) {
     first_log_line.clear();
-    if (frames < min_frames || frames > max_frames) {
-      throw std::runtime_error("the model takes " + std::to_string(min_frames) + " to " + std::to_string(max_frames) +
-                               " frames");
+    if (length < min_length || length > max_length) {
+      throw std::runtime_error("the model takes " + std::to_string(min_length) + " to " + std::to_string(max_length) +
+                               (mel_bins == 0 ? " samples" : " frames"));
     }
     using ::executorch::aten::SizesType;
-    SizesType sizes[] = {1, static_cast<SizesType>(frames), static_cast<SizesType>(mel_bins)};
+    const auto mel = static_cast<SizesType>(mel_bins == 0 ? 1 : mel_bins);
+    SizesType sizes[] = {1, static_cast<SizesType>(length), mel};
     ::executorch::aten::DimOrderType order[] = {0, 1, 2};
-    ::executorch::aten::StridesType strides[] = {sizes[1] * sizes[2], sizes[2], 1};
-    ::executorch::aten::TensorImpl input(::executorch::aten::ScalarType::Float, 3, sizes, const_cast<float*>(features),
-                                         order, strides);
+    ::executorch::aten::StridesType strides[] = {static_cast<SizesType>(length) * mel, mel, 1};
+    ::executorch::aten::TensorImpl input(::executorch::aten::ScalarType::Float, mel_bins == 0 ? 2 : 3, sizes,
+                                         const_cast<float*>(utterance), order, strides);
     require(forward->set_input(EValue(::executorch::aten::Tensor(&input)), 0), "the input");
     require(forward->execute(), "forward");
     const EValue& output = forward->get_output(0);
@@ -274,7 +287,9 @@ struct VoxpressEngine {
   Program program;
   LoadedMethod forward;
   std::string delegates;
-  int64_t min_frames = 0, max_frames = 0, mel_bins = 0, embedding_dim = 0;
+  int64_t min_frames = 0, max_frames = 0, mel_bins = 0, embedding_dim = 0, chunk_frames = 0;
+  int64_t window_samples = 1, shift_samples = 1;
+  int64_t min_length = 0, max_length = 0;  // frames, or samples
 };
 
 namespace {
@@ -298,13 +313,16 @@ void describe_model(const VoxpressEngine* engine, VoxpressEngineInfo* info) {
   info->min_frames = engine->min_frames;
   info->max_frames = engine->max_frames;
   info->mel_bins = engine->mel_bins;
+  info->window_samples = engine->window_samples;
+  info->shift_samples = engine->shift_samples;
+  info->chunk_frames = engine->chunk_frames;
   info->embedding_dim = engine->embedding_dim;
 }
 
-int32_t run_model(VoxpressEngine* engine, const float* features, int64_t frames, float* embedding,
+int32_t run_model(VoxpressEngine* engine, const float* utterance, int64_t length, float* embedding,
                   VoxpressEngineError* error) {
   try {
-    engine->run(features, frames, embedding);
+    engine->run(utterance, length, embedding);
     return 0;
   } catch (const std::exception& exception) {
     tell(exception, error);

@@ -4,8 +4,9 @@
 //   chunk i  = frames [s, s + chunk_frames), s = floor(i (frames - chunk_frames) / (n - 1)), i = 0 .. n - 1
 //   result   = (1 / n) sum_i e_i / |e_i|; for n = 1 the embedding itself
 //
-// Chunks overlap rather than end in a short one. Features are mean-normalised over each chunk, so that a model that takes
-// samples and one that takes features see the same. Every app and runner calls these functions, whatever its language.
+// Chunks overlap rather than end in a short one. Features are mean-normalised over each chunk, so that a model that
+// takes samples and one that takes features see the same. Every app and runner calls these functions, whatever its
+// language.
 #pragma once
 
 #include <cstdint>
