@@ -240,6 +240,31 @@ def export(
         )
 
 
+@app.command(epilog="Example: voxpress doctor models/resnet34-4bit.tflite --runtime tflite-runtime")
+def doctor(
+    model: Annotated[Path, typer.Argument(help="A .pte or .tflite file.")],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A runtime that must run it (again for more): executorch, litert, tensorflow, tflite-runtime on this "
+            "machine; executorch-android, executorch-ios, tflite-android, litert-android, tflite-play-services, "
+            "tflite-ios from a table. [default: those of this machine]"
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """A model's ops, bits and signature, and whether runtimes will run it; exit code 3 if one asked for will not."""
+    from exporters.doctor import examine, report_json, report_tables, require_well
+
+    report = examine(model, runtime or ())
+    if json:
+        typer.echo(report_json(report))
+    else:
+        for part in report_tables(report):
+            _print(part)
+    require_well(report)
+
+
 @app.command(epilog="Example: voxpress models --json")
 def models(json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
     """Every network with its parameters, multiplications and bytes at each width."""

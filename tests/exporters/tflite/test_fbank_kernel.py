@@ -63,10 +63,9 @@ HOSTILE: dict[str, tuple[Callable[[Any], None], str]] = {
     "negative edge": (_at(32, "f", -1.0), "out of range"),
     "edge beyond half the rate": (_at(36, "f", 9000.0), "out of range"),
     "reserved": (_at(40, "i", 1), "reserved"),
-    "two inputs": (_wiring("inputs", [0, 0]), "wrong number of inputs"),
+    "two inputs": (_wiring("inputs", [1, 1]), "wrong number of inputs"),
     "no input": (_wiring("inputs", [-1]), "missing"),
     "int32 output": (_type("outputs", schema.TensorType.INT32), "not float32"),
-    "input of 3 dimensions": (_wiring("inputs", [0]), "not float32"),
 }
 
 
