@@ -20,6 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from device_tests.drive.host import embed_with_engine
+from device_tests.report.figures import Parity, parity
 from exporters.bundle import MANIFEST_FILE, Manifest, checked_file, read_manifest, unzip_bundle
 from exporters.manifest import ModelInput, ModelManifest
 from pipeline.artifact.decode import decode
@@ -52,6 +53,8 @@ class ModelEvaluation(BaseModel):
     kernels: tuple[str, ...]
     seconds: float  # of embedding, without reading audio
     evaluation: Evaluation
+    reference: str | None = None
+    to_reference: Parity | None = None  # of embeddings, utterance by utterance
 
 
 def evaluation_json(results: list[ModelEvaluation]) -> str:
@@ -64,6 +67,9 @@ def evaluation_table(results: list[ModelEvaluation]) -> Table:
     table = Table(
         "model", "EER %", "95 % interval", "resampled", "minDCF(0.01)", "targets", "non-targets", "runtime", "s"
     )
+    for name in sorted({result.reference for result in results if result.reference is not None}):
+        table.add_column(f"cosine to {name}: mean")
+        table.add_column("least")
     for result in results:
         one = result.evaluation
         table.add_row(
@@ -76,8 +82,22 @@ def evaluation_table(results: list[ModelEvaluation]) -> Table:
             str(one.nontarget_trials),
             result.runtime,
             f"{result.seconds:.1f}",
+            *_cosines(result),
         )
     return table
+
+
+def _cosines(result: ModelEvaluation) -> tuple[str, ...]:
+    found = result.to_reference
+    return () if found is None else (f"{found.cosine_mean:.5f}", f"{found.cosine_min:.5f}")
+
+
+@dataclass(frozen=True)
+class _How:
+    """How models are run; low_memory is of VoxPress ops only."""
+
+    threads: int
+    low_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +107,7 @@ class _Subject:
     name: str
     frontend: FrontEndSpec
     input: ModelInput
-    embed: Callable[[Features, int, Progress], tuple[Embeddings, str, tuple[str, ...]]]
+    embed: Callable[[Features, _How, Progress], tuple[Embeddings, str, tuple[str, ...]]]
 
 
 def evaluate(
@@ -99,6 +119,8 @@ def evaluate(
     only: str | None = None,
     crop_seconds: float = 0.0,
     threads: int = 1,
+    low_memory: bool = False,
+    reference: Path | None = None,
     cohort_file: Path | None = None,
     cohort_top: int = DEFAULT_COHORT_TOP,
 ) -> list[ModelEvaluation]:
@@ -109,23 +131,28 @@ def evaluate(
     uses only the first seconds of every utterance; 0: all of it. Where every path begins with a folder, that folder is
     the speaker and the EER's interval resamples speakers; else it resamples trials, and is too narrow by what trials
     of one speaker have in common. With `cohort_file` (see `make_cohort`; of one model, so `model` must be one) scores
-    are normalised by AS-Norm.
+    are normalised by AS-Norm. `reference`, one model of the same front end, is run too, and each model's embeddings are
+    compared with its.
 
     Raises InputError naming the file for anything that is missing or not what it should be.
     """
     trials, names = trials_between(audio, trials_file)
     cohort = None if cohort_file is None else read_cohort(cohort_file)
+    how = _How(threads, low_memory)
     results = []
     with _subjects(model, only) as subjects:
         if cohort is not None and len(subjects) > 1:
             raise InputError(model, expected="one model, whose cohort it is (--only)", found=f"{len(subjects)}")
         known: dict[tuple[FrontEndSpec, ModelInput], Features] = {}
+        wanted: Embeddings | None = None
+        if reference is not None:
+            wanted = _embeddings_of_one(reference, subjects, audio, names, crop_seconds, how, progress)
         for subject in subjects:
             takes = (subject.frontend, subject.input)
             if takes not in known:
                 known[takes] = trial_inputs(audio, names, *takes, crop_seconds, progress)
             started = time.monotonic()
-            embeddings, runtime, kernels = subject.embed(known[takes], threads, progress)
+            embeddings, runtime, kernels = subject.embed(known[takes], how, progress)
             seconds = time.monotonic() - started
             results.append(
                 ModelEvaluation(
@@ -136,9 +163,31 @@ def evaluate(
                     evaluation=evaluate_embeddings(
                         embeddings, trials, speakers=speakers_by_folder(names), cohort=cohort, cohort_top=cohort_top
                     ),
+                    reference=None if reference is None else reference.resolve().name,
+                    to_reference=None if wanted is None else parity(embeddings, wanted, name=subject.name),
                 )
             )
     return results
+
+
+def _embeddings_of_one(
+    reference: Path,
+    subjects: list[_Subject],
+    audio: Path,
+    names: list[str],
+    crop_seconds: float,
+    how: _How,
+    progress: Progress,
+) -> Embeddings:
+    with _subjects(reference, None) as found:
+        if len(found) != 1:
+            raise InputError(reference, expected="one reference model", found=f"{len(found)}")
+        (one,) = found
+        for subject in subjects:
+            if subject.frontend != one.frontend:
+                raise InputError(reference, expected=f"a model with the front end of {subject.name}", found="another")
+        inputs = trial_inputs(audio, names, one.frontend, one.input, crop_seconds, progress)
+        return one.embed(inputs, how, progress)[0]
 
 
 def make_cohort(
@@ -176,7 +225,7 @@ def make_cohort(
         with progress.task("cohort", len(chosen)) as task:
             for speaker, taken in sorted(chosen.items()):
                 inputs = extract_inputs(taken, spec, subject.input)
-                embeddings, _, _ = subject.embed(inputs, threads, Progress.silent())
+                embeddings, _, _ = subject.embed(inputs, _How(threads), Progress.silent())
                 means[speaker] = unit_rows(embeddings, sorted(embeddings)).mean(axis=0).astype(np.float32)
                 task.advance()
     write_atomically(out, safetensors.numpy.save(means, metadata={"model": subject.name}))
@@ -289,16 +338,18 @@ def _bundle_subjects(folder: Path, manifest: Manifest, only: str | None) -> list
 def _engine_subject(path: Path) -> _Subject:
     manifest = _manifest_of(path)
 
-    def embed(features: Features, threads: int, progress: Progress) -> tuple[Embeddings, str, tuple[str, ...]]:
-        embeddings, record = embed_with_engine(path, features, threads=threads, progress=progress)
+    def embed(features: Features, how: _How, progress: Progress) -> tuple[Embeddings, str, tuple[str, ...]]:
+        embeddings, record = embed_with_engine(
+            path, features, threads=how.threads, low_memory=how.low_memory, progress=progress
+        )
         return embeddings, f"{record.engine} {record.runtime_version}", record.kernels
 
     return _Subject(path.name, manifest.frontend, manifest.input, embed)
 
 
 def _torch_subject(path: Path, network: nn.Module, frontend: FrontEndSpec) -> _Subject:
-    def embed(features: Features, threads: int, progress: Progress) -> tuple[Embeddings, str, tuple[str, ...]]:
-        torch.set_num_threads(threads)
+    def embed(features: Features, how: _How, progress: Progress) -> tuple[Embeddings, str, tuple[str, ...]]:
+        torch.set_num_threads(how.threads)
         return embed_in_torch(network, features, progress, "embedding, torch"), f"torch {torch.__version__}", ()
 
     return _Subject(path.resolve().name, frontend, "fbank", embed)

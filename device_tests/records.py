@@ -25,6 +25,7 @@ RUN_FILE = "run.json"
 
 ModelFormat = Literal["pte", "tflite"]
 Lowering = Literal["voxpress", "stock"]
+Mode = Literal["exact", "fast"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A bare file name: records name files of their own folder, never a way out of it.
 BareName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}$")]
@@ -82,6 +83,7 @@ class Protocol(_Frozen):
     rounds: PositiveInt = 3
     threads: PositiveInt = 1
     speed_frames: PositiveInt = 200
+    low_memory: bool = Field(default=False, description="weights stay packed and are expanded at each call")
     crop_seconds: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="utterances were cut to this length before their features were made; None: whole"
     )
@@ -96,6 +98,7 @@ class ModelRun(_Frozen):
     bits: BitsLabel = Field(description='what was asked of the quantizer: "4bit", "fp32", "mixed-1.9MB"')
     format: ModelFormat
     lowering: Lowering
+    mode: Mode = "exact"
     is_control: bool
     accuracy: EngineRecord = Field(description="the process that made the embeddings")
     rounds: tuple[EngineRecord, ...] = Field(description="one process per round, for speed and memory")
@@ -110,6 +113,11 @@ class ModelRun(_Frozen):
     def kernels(self) -> tuple[str, ...]:
         """VoxPress kernels that ran in any process of this model, sorted."""
         return tuple(sorted({name for record in (self.accuracy, *self.rounds) for name in record.kernels}))
+
+    @property
+    def portable_kernels(self) -> tuple[str, ...]:
+        """Those of the kernels that are portable code, for want of one for this machine; pooling has no other."""
+        return tuple(name for name in self.kernels if name.endswith("_portable") and not name.startswith("statspool_"))
 
     @property
     def delegates(self) -> tuple[str, ...]:

@@ -65,9 +65,11 @@ class BundledModel(_Frozen):
     label: str  # "4bit", "fp32"
     format: Literal["pte", "tflite"]
     lowering: Literal["voxpress", "stock"]
+    mode: Literal["exact", "fast"] = "exact"
     max_seconds: float
     bits_per_weight: float
-    max_relative_error: float
+    max_relative_error: float  # of the embeddings that were checked, to those of the artifact's reference network
+    cosine_min: float | None = None
 
 
 class Manifest(_Frozen):
@@ -212,9 +214,11 @@ def _bundled(entry: ExportedFile, artifact: LoadedArtifact) -> BundledModel:
         label=entry.label,
         format=entry.format,
         lowering=entry.lowering,
+        mode=entry.mode,
         max_seconds=entry.max_seconds,
         bits_per_weight=artifact.bits_per_weight,
-        max_relative_error=entry.max_relative_error,
+        max_relative_error=entry.agreement.max_relative_error,
+        cosine_min=entry.agreement.cosine_min,
     )
 
 

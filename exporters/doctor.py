@@ -13,13 +13,18 @@ from rich.table import Table
 
 from exporters.exported import Format
 from exporters.inspect_model import ModelContents, Op, frames_at_rest, inspect_model
-from exporters.manifest import CONV2D_VERSION, FBANK_VERSION, STATS_POOL_VERSION
+from exporters.manifest import CONV2D_U8_VERSION, CONV2D_VERSION, FBANK_VERSION, STATS_POOL_VERSION
 from exporters.runtimes import RUNTIMES, LocalRuntime, RuntimeRefusedError, run_model
 from pipeline.errors import InputError, MissingToolError, VoxPressError
 from pipeline.features.fbank import samples_of
 
 # The newest version of each of our ops that this build's kernels know, by the part of the name after "voxpress".
-KNOWN_OPS = {"conv2d": CONV2D_VERSION, "stats_pool": STATS_POOL_VERSION, "fbank": FBANK_VERSION}
+KNOWN_OPS = {
+    "conv2d": CONV2D_VERSION,
+    "conv2d_u8": CONV2D_U8_VERSION,
+    "stats_pool": STATS_POOL_VERSION,
+    "fbank": FBANK_VERSION,
+}
 
 Verdict = Literal["runs", "needs a library", "does not run", "not on this machine", "other format"]
 
@@ -122,7 +127,9 @@ def examine(model: Path, runtimes: Sequence[str] = ()) -> Report:
         if name not in RUNTIME_NAMES:
             raise InputError("--runtime", expected=f"one of {', '.join(RUNTIME_NAMES)}", found=name)
     contents = inspect_model(model)
-    diagnoses = [_of_local(runtime, model, contents) for runtime in RUNTIMES.values() if not _skipped(runtime, runtimes)]
+    diagnoses = [
+        _of_local(runtime, model, contents) for runtime in RUNTIMES.values() if not _skipped(runtime, runtimes)
+    ]
     diagnoses += [_of_build(build, contents) for build in PHONE_BUILDS]
     found = [d.runtime for d in diagnoses if d.tried or d.verdict == "does not run"]
     local = tuple(name for name in found if name in RUNTIMES)
@@ -139,7 +146,9 @@ def report_tables(report: Report) -> list[Table | str]:
     contents = report.contents
     lines = [f"{contents.file}  .{contents.format}, {contents.bytes} bytes"]
     for label, endpoints in (("input", contents.inputs), ("output", contents.outputs)):
-        lines += [f"  {label:6} {e.name} {e.type} [{', '.join(_dimension(size) for size in e.shape)}]" for e in endpoints]
+        lines += [
+            f"  {label:6} {e.name} {e.type} [{', '.join(_dimension(size) for size in e.shape)}]" for e in endpoints
+        ]
     if contents.manifest is not None:
         made = contents.manifest
         lines.append(f"  made   by VoxPress from {made.artifact}: {made.lowering} ops, takes {made.input}")
@@ -177,12 +186,12 @@ def _skipped(runtime: LocalRuntime, asked: Sequence[str]) -> bool:
 
 def _of_local(runtime: LocalRuntime, model: Path, contents: ModelContents) -> Diagnosis:
     def diagnosis(verdict: Verdict, advice: str, tried: bool = False) -> Diagnosis:
-        return Diagnosis(
-            runtime=runtime.name, version=runtime.version, tried=tried, verdict=verdict, advice=advice
-        )
+        return Diagnosis(runtime=runtime.name, version=runtime.version, tried=tried, verdict=verdict, advice=advice)
 
     if runtime.format != contents.format:
-        return diagnosis("other format", f"it runs .{runtime.format} files; export the artifact with --format {runtime.format}")
+        return diagnosis(
+            "other format", f"it runs .{runtime.format} files; export the artifact with --format {runtime.format}"
+        )
     if runtime.version is None:
         return diagnosis("not on this machine", "")
     problem = _unknown_op(contents)
@@ -206,7 +215,9 @@ def _of_build(build: PhoneBuild, contents: ModelContents) -> Diagnosis:
         return Diagnosis(runtime=build.name, version=None, tried=False, verdict=verdict, advice=advice)
 
     if build.format != contents.format:
-        return diagnosis("other format", f"it runs .{build.format} files; export the artifact with --format {build.format}")
+        return diagnosis(
+            "other format", f"it runs .{build.format} files; export the artifact with --format {build.format}"
+        )
     problem = _unknown_op(contents)
     if problem is not None:
         return diagnosis("does not run", problem)

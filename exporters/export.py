@@ -2,47 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import TypedDict, get_args
 
+import numpy as np
+import numpy.typing as npt
+
+from calibration.activations import CalibrationFeatures, measure_ranges
+from calibration.ranges import MIN_UTTERANCES, ActivationRanges, RangeChoice, RangeMethod, read_ranges, write_ranges
+from exporters.algorithms import AlgorithmChoice, choose_algorithms
 from exporters.exported import ExportedFile, Format
-from exporters.manifest import Lowering, LongAudio, ModelInput
+from exporters.fast import FastProgram
+from exporters.manifest import LongAudio, Lowering, Mode, ModelInput
 from exporters.pte.emit import emit_pte
 from exporters.tflite.emit import emit_tflite
-from exporters.verify import verify_model
+from exporters.verify import FastReference, verify_model
 from pipeline.artifact.store import LoadedArtifact, read_artifact
+from pipeline.corpus.read import read_corpus
 from pipeline.errors import InputError
 from pipeline.features.fbank import max_frames, min_frames
 from pipeline.files import sha256_file, write_atomically
 from pipeline.progress import Progress
 
+Floats = npt.NDArray[np.float32]
+
 FORMATS: tuple[Format, ...] = ("pte", "tflite")
+DEFAULT_UTTERANCES = 32  # for activation ranges
+VERIFIED_UTTERANCES = 8  # that files of mode fast are checked on
+
+DEFAULT_CHOICE = RangeChoice()
+
+
+class _EmitOptions(TypedDict):
+    lowering: Lowering
+    model_input: ModelInput
+    long_audio: LongAudio | None
+    fast: FastProgram | None
 
 
 @dataclass(frozen=True)
 class ExportRequest:
     """One model file to be written.
 
-    lowering: "voxpress" keeps codes and palettes and needs our ops; "stock" dequantizes and runs anywhere.
+    lowering: "voxpress" keeps codes and palettes and needs our ops; "stock" dequantizes and runs anywhere. fast: for
+    mode fast, what the file is made by and checked against.
     """
 
     artifact: LoadedArtifact
     label: str  # the width as tables show it: "4bit", "fp32"
     format: Format
     lowering: Lowering
+    fast: FastReference | None = None
     input: ModelInput = "fbank"
     chunk_seconds: float | None = None  # longer utterances are embedded as the mean of chunks of this length
+
+    @property
+    def mode(self) -> Mode:
+        """The arithmetic of the file's activations."""
+        return "exact" if self.fast is None else "fast"
 
     @property
     def file_name(self) -> str:
         """<net>-<width>.<format>, with what is not the usual in between.
 
-        `-waveform`: takes samples; `-fallback`: a palettized network written with stock ops.
+        `-waveform`: takes samples; `-fallback`: a palettized network written with stock ops; `-fast`: mode fast.
         """
         quantized = any(node.bits < 32 for node in self.artifact.header.layers)
         fallback = "-fallback" if self.lowering == "stock" and quantized else ""
         waveform = "-waveform" if self.input == "waveform" else ""
-        return f"{self.artifact.header.name}{waveform}{fallback}.{self.format}"
+        fast = "" if self.fast is None else "-fast"
+        return f"{self.artifact.header.name}{waveform}{fallback}{fast}.{self.format}"
 
     def long_audio(self, max_seconds: float) -> LongAudio | None:
         """The policy for long audio. Raises InputError if a chunk is not between the shortest and longest utterance."""
@@ -55,41 +87,130 @@ class ExportRequest:
             raise InputError("--chunk-seconds", expected=expected, found=f"{self.chunk_seconds:g}")
         return LongAudio(chunk_frames=chunk_frames)
 
+    def emit(self, max_seconds: float) -> bytes:
+        """The file, not checked yet."""
+        options: _EmitOptions = {
+            "lowering": self.lowering,
+            "model_input": self.input,
+            "long_audio": self.long_audio(max_seconds),
+            "fast": None if self.fast is None else self.fast.program,
+        }
+        if self.format == "pte":
+            return emit_pte(self.artifact, max_seconds=max_seconds, **options)
+        return emit_tflite(self.artifact, **options)
+
 
 def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float) -> ExportedFile:
     """Write one model file into `folder`.
 
-    Raises VerificationError, and writes nothing, if the runtime's embeddings differ from the reference network's.
+    Raises VerificationError, and writes nothing, if the runtime's embeddings differ from the reference network's by
+    more than the mode allows (see `exporters.verify`).
     """
-    if request.format == "pte":
-        data = emit_pte(
-            request.artifact,
-            lowering=request.lowering,
-            max_seconds=max_seconds,
-            model_input=request.input,
-            long_audio=request.long_audio(max_seconds),
-        )
+    artifact, fast, name = request.artifact, request.fast, request.file_name
+    data = request.emit(max_seconds)
+    if fast is None:
+        agreement = verify_model(data, request.format, artifact, max_seconds=max_seconds, name=name)
+    elif request.input == "fbank":
+        agreement = fast.verify(data, request.format, name=name)
     else:
-        data = emit_tflite(
-            request.artifact,
-            lowering=request.lowering,
-            model_input=request.input,
-            long_audio=request.long_audio(max_seconds),
-        )
-    error = verify_model(data, request.format, request.artifact, max_seconds=max_seconds, name=request.file_name)
-    path = folder / request.file_name
+        # The network on speech, then the front end before it on noise.
+        agreement = fast.verify(replace(request, input="fbank").emit(max_seconds), request.format, name=name)
+        fast.verify_waveform(data, request.format, name=name, max_seconds=max_seconds)
+    path = folder / name
     write_atomically(path, data)
     return ExportedFile(
-        file=request.file_name,
+        file=name,
         label=request.label,
         format=request.format,
         lowering=request.lowering,
         input=request.input,
+        mode=request.mode,
         bytes=len(data),
         sha256=sha256_file(path),
         max_seconds=max_seconds,
-        max_relative_error=error,
+        agreement=agreement,
     )
+
+
+def prepare_fast(
+    artifact: LoadedArtifact,
+    utterances: Mapping[str, Floats],
+    folder: Path,
+    *,
+    max_seconds: float,
+    progress: Progress,
+    choice: RangeChoice = DEFAULT_CHOICE,
+    ranges: ActivationRanges | None = None,
+) -> FastReference:
+    """What the files of an artifact in mode fast are made by: ranges, measured unless given, and algorithms.
+
+    utterances: calibration features [frames, mel] by name, whose first 8 the files will be checked on. Writes the
+    ranges into `folder` as `<net>-activations.json`, and, where the kernels' own choice of algorithms was not accurate
+    enough, the other one and what it costs as `<net>-algorithms.json`. Raises InputError as `measure_ranges`.
+    """
+    name = artifact.header.name
+    with progress.task(f"activations {name}", 1 if ranges is not None else len(utterances)) as task:
+        if ranges is None:
+            ranges = measure_ranges(artifact, utterances.items(), choice, task.advance)
+        program, algorithms = choose_algorithms(artifact, ranges, utterances, task)
+    write_ranges(folder / f"{name}-activations.json", ranges)
+    if algorithms.algorithms:
+        progress.say(_algorithms_text(name, algorithms))
+        write_atomically(folder / f"{name}-algorithms.json", algorithms.model_dump_json(indent=1) + "\n")
+    checked = dict(islice(utterances.items(), VERIFIED_UTTERANCES))
+    return FastReference(artifact, program, checked, max_seconds=max_seconds)
+
+
+def _algorithms_text(name: str, choice: AlgorithmChoice) -> str:
+    before, after = choice.kernels_choice, choice.chosen
+    return (
+        f"{name}: {len(choice.algorithms)} layers run by slower algorithms for accuracy: mean cosine "
+        f"{before.cosine_mean:.5f} -> {after.cosine_mean:.5f}, least {before.cosine_min:.5f} -> {after.cosine_min:.5f}"
+    )
+
+
+@dataclass(frozen=True)
+class FastOptions:
+    """How `export_files` makes mode fast. audio: a folder of speakers, to calibrate and check on."""
+
+    audio: Path
+    utterances: int = DEFAULT_UTTERANCES
+    choice: RangeChoice = DEFAULT_CHOICE
+    activations: Path | None = None  # ranges measured before, to be taken over
+
+    def __post_init__(self) -> None:
+        if self.utterances < MIN_UTTERANCES:
+            raise InputError("--utterances", expected=f"at least {MIN_UTTERANCES}", found=str(self.utterances))
+
+
+def fast_options(
+    mode: str,
+    *,
+    fallback: bool,
+    audio: Path | None,
+    utterances: int,
+    method: str,
+    percentile: float,
+    activations: Path | None,
+) -> FastOptions | None:
+    """Options of `voxpress export`, as they are typed; None for mode exact. Raises InputError naming a bad one."""
+    if mode not in ("exact", "fast"):
+        raise InputError("--mode", expected="exact or fast", found=mode)
+    if mode == "exact":
+        for option, given in (("--audio", audio), ("--activations", activations)):
+            if given is not None:
+                raise InputError(option, expected="--mode fast with it", found="--mode exact")
+        return None
+    if fallback:
+        raise InputError("--fallback", expected="mode exact: stock ops compute in fp32", found="--mode fast")
+    if audio is None:
+        raise InputError("--audio", expected="a folder of utterances, for mode fast", found="none")
+    if method not in get_args(RangeMethod):
+        raise InputError("--ranges", expected=f"one of {', '.join(get_args(RangeMethod))}", found=method)
+    if not 50 < percentile <= 100:
+        raise InputError("--percentile", expected="above 50 and up to 100", found=f"{percentile:g}")
+    choice = RangeChoice.model_validate({"method": method, "percentile": percentile})
+    return FastOptions(audio, utterances, choice, activations)
 
 
 def export_files(
@@ -100,10 +221,11 @@ def export_files(
     max_seconds: float,
     out: Path,
     progress: Progress,
+    fast: FastOptions | None = None,
     model_input: str = "fbank",
     chunk_seconds: float | None = None,
 ) -> list[ExportedFile]:
-    """Write an artifact in `file_format` ("pte", "tflite" or "both") into `out`."""
+    """Write an artifact in `file_format` ("pte", "tflite" or "both") into `out`; with `fast`, in mode fast."""
     if file_format not in ("pte", "tflite", "both"):
         raise InputError("--format", expected="pte, tflite or both", found=file_format)
     if model_input not in ("fbank", "waveform"):
@@ -112,10 +234,31 @@ def export_files(
     artifact = read_artifact(artifact_folder)
     formats: tuple[Format, ...] = tuple(f for f in FORMATS if file_format in (f, "both"))
     label = artifact.header.name.rpartition("-")[2]
+    reference = None if fast is None else _fast_reference(artifact, fast, out, max_seconds, progress)
     written = []
     with progress.task("export", len(formats)) as task:
         for one in formats:
-            request = ExportRequest(artifact, label, one, "stock" if fallback else "voxpress", takes, chunk_seconds)
+            lowering: Lowering = "stock" if fallback else "voxpress"
+            request = ExportRequest(artifact, label, one, lowering, reference, takes, chunk_seconds)
             written.append(export_artifact(request, out, max_seconds=max_seconds))
             task.advance()
     return written
+
+
+def _fast_reference(
+    artifact: LoadedArtifact, fast: FastOptions, out: Path, max_seconds: float, progress: Progress
+) -> FastReference:
+    spec = artifact.header.frontend
+    ranges = None if fast.activations is None else read_ranges(fast.activations, artifact)
+    cuts = list(read_corpus(fast.audio, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds))
+    if len(cuts) < MIN_UTTERANCES:
+        raise InputError(fast.audio, expected=f"at least {MIN_UTTERANCES} utterances", found=str(len(cuts)))
+    return prepare_fast(
+        artifact,
+        CalibrationFeatures(cuts, spec, fast.utterances),
+        out,
+        max_seconds=max_seconds,
+        progress=progress,
+        choice=fast.choice,
+        ranges=ranges,
+    )

@@ -8,13 +8,27 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from exporters.manifest import Lowering, ModelInput
+from exporters.manifest import Lowering, Mode, ModelInput
 from pipeline.errors import InputError
 from pipeline.files import first_problem, write_atomically
 
 EXPORT_LIST = "exports.json"
 
 Format = Literal["pte", "tflite"]
+
+
+class Agreement(BaseModel):
+    """How far a model file's embeddings e are from r, those of decode(artifact), over what was checked.
+
+    Mode exact: seeded noise of several lengths. Mode fast: calibration utterances.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checked: int  # embeddings
+    max_relative_error: float  # largest max|e - r| / max|r|
+    cosine_mean: float
+    cosine_min: float
 
 
 class ExportedFile(BaseModel):
@@ -27,10 +41,11 @@ class ExportedFile(BaseModel):
     format: Format
     lowering: Lowering
     input: ModelInput = "fbank"
+    mode: Mode
     bytes: int
     sha256: str
     max_seconds: float
-    max_relative_error: float  # to decode(artifact), over the frame counts that were checked
+    agreement: Agreement
 
 
 def write_export_list(folder: Path, files: Sequence[ExportedFile]) -> None:

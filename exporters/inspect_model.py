@@ -15,8 +15,9 @@ from exporters.manifest import MANIFEST_KEY, ModelManifest, parse_manifest
 from pipeline.errors import InputError
 
 _OURS = ("voxpress.", "voxpress::")
-_CONV2D_BITS = 6  # place of `bits` in the custom options of voxpress.conv2d, see tflite/native/options.h
-_PTE_CONV2D_BITS, _PTE_CONV2D_VERSION = 10, 12  # places of the arguments of voxpress::conv2d.out
+# The ops that hold weights, and where `bits` stands in their custom options (tflite/native/options.h) and arguments.
+_CONVOLUTIONS = ("voxpress.conv2d", "voxpress.conv2d_u8", "voxpress::conv2d.out", "voxpress::conv2d_u8.out")
+_OPTIONS_BITS, _ARGUMENT_BITS = 6, 10
 
 
 class Op(BaseModel):
@@ -28,7 +29,7 @@ class Op(BaseModel):
     version: int | None  # of a TFLite builtin, or of an op of ours; None where the format has none
     count: int
     custom: bool = False  # neither a builtin of TFLite nor a kernel that ExecuTorch comes with
-    bits: dict[int, int] = {}  # of voxpress.conv2d: layers by width
+    bits: dict[int, int] = {}  # of ops that hold weights: layers by width
 
     @property
     def ours(self) -> bool:
@@ -94,7 +95,7 @@ def _tflite(path: Path, data: bytes) -> ModelContents:
     types = _names_of(schema.TensorType)
     graph = root.Subgraphs(0)
     counts: Counter[tuple[str, int]] = Counter()
-    bits: Counter[int] = Counter()
+    bits: Counter[tuple[str, int]] = Counter()
     for index in range(graph.OperatorsLength()):
         node = graph.Operators(index)
         code = root.OperatorCodes(node.OpcodeIndex())
@@ -107,8 +108,8 @@ def _tflite(path: Path, data: bytes) -> ModelContents:
         raw = b"" if isinstance(options, int) else options.tobytes()
         known = name.startswith(_OURS) and len(raw) >= 8
         counts[name, struct.unpack_from("<H", raw, 4)[0] if known else code.Version()] += 1
-        if name == "voxpress.conv2d" and known:
-            bits[raw[_CONV2D_BITS]] += 1
+        if name in _CONVOLUTIONS and known:
+            bits[name, raw[_OPTIONS_BITS]] += 1
     return ModelContents(
         file=path.name,
         format="tflite",
@@ -144,7 +145,7 @@ def _pte(path: Path, data: bytes) -> ModelContents:
         raise InputError(path, expected="a method forward", found=", ".join(sorted(plans)) or "no methods")
     plan = plans["forward"]
     counts: Counter[tuple[str, int | None]] = Counter()
-    bits: Counter[int] = Counter()
+    bits: Counter[tuple[str, int]] = Counter()
     for chain in plan.chains:
         for instruction in chain.instructions:
             call = instruction.instr_args
@@ -154,8 +155,8 @@ def _pte(path: Path, data: bytes) -> ModelContents:
             name = f"{operator.name}.{operator.overload}" if operator.overload else operator.name
             value_of = [plan.values[index].val for index in call.args]
             counts[name, _pte_version(name, value_of)] += 1
-            if name == "voxpress::conv2d.out":
-                bits[value_of[_PTE_CONV2D_BITS].int_val] += 1
+            if name in _CONVOLUTIONS:
+                bits[name, value_of[_ARGUMENT_BITS].int_val] += 1
     return ModelContents(
         file=path.name,
         format="pte",
@@ -169,8 +170,6 @@ def _pte(path: Path, data: bytes) -> ModelContents:
 
 
 def _pte_version(name: str, values: list[Any]) -> int | None:
-    if name == "voxpress::conv2d.out":
-        return int(values[_PTE_CONV2D_VERSION].int_val)
     if name.startswith(_OURS):
         # The version is the last argument before the output, which the call names twice.
         integers = [value.int_val for value in values if type(value).__name__ == "Int"]
@@ -193,14 +192,14 @@ def _pte_manifest(plans: dict[str, Any], path: Path) -> ModelManifest | None:
     return parse_manifest(str(value.string_val), path)
 
 
-def _ops(counts: Counter[Any], bits: Counter[int]) -> tuple[Op, ...]:
+def _ops(counts: Counter[Any], bits: Counter[tuple[str, int]]) -> tuple[Op, ...]:
     return tuple(
         Op(
             name=name,
             version=version,
             count=count,
             custom=_is_custom(name),
-            bits=dict(sorted(bits.items())) if name in ("voxpress.conv2d", "voxpress::conv2d.out") else {},
+            bits={width: layers for (op, width), layers in sorted(bits.items()) if op == name},
         )
         for (name, version), count in sorted(counts.items(), key=lambda item: str(item[0]))
     )

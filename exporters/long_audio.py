@@ -1,9 +1,9 @@
 """Long recordings in bounded memory: equally long chunks, evenly spread, and the mean of their directions.
 
-n = ceil(T / C) chunks of C frames of an utterance of T > C frames begin at frames floor(i (T - C) / (n - 1)), i < n; the
-result is the mean of e_i / |e_i|. Features are mean-normalised over each chunk, so that a model that takes samples and
-one that takes features see the same. An utterance of at most C frames is embedded as it is. The same policy in C++ is
-exporters/kernels/frontend/chunks.h, which apps and runners call.
+An utterance of T > C frames is cut into n = ceil(T / C) chunks of C frames that begin at floor(i (T - C) / (n - 1)),
+i < n; the result is the mean of e_i / |e_i|. Features are mean-normalised over each chunk, so that a model that takes
+samples and one that takes features see the same. An utterance of at most C frames is embedded as it is. The same policy
+in C++ is exporters/kernels/frontend/chunks.h, which apps and runners call.
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
+from calibration.ranges import LEVELS, RangeChoice
+from exporters.fast import FastProgram
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import InputError
 from pipeline.features.fbank import min_frames
@@ -17,6 +19,7 @@ MANIFEST_KEY = "voxpress_manifest"
 
 # Versions of the ops as they are written into files; the kernels refuse versions they do not know.
 CONV2D_VERSION = 1
+CONV2D_U8_VERSION = 1
 STATS_POOL_VERSION = 1
 FBANK_VERSION = 1
 
@@ -24,6 +27,7 @@ Lowering = Literal["voxpress", "stock"]
 # What a model takes: mean-normalised log-mel features, or samples, of which it makes the features itself.
 ModelInput = Literal["fbank", "waveform"]
 WAVEFORM_NAME = "waveform"  # name of the input that takes samples
+Mode = Literal["exact", "fast"]  # fp32 activations; u8 activations where there are many
 
 
 class LongAudio(BaseModel):
@@ -33,6 +37,26 @@ class LongAudio(BaseModel):
 
     policy: Literal["chunk-average"] = "chunk-average"
     chunk_frames: PositiveInt
+
+
+class U8Tensor(BaseModel):
+    """A u8 activation of a model file: it stands for scale * (q - zero)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    zero: Annotated[int, Field(ge=0, le=LEVELS)]
+
+
+class FastManifest(BaseModel):
+    """What a file of mode `fast` says about its activations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    activations: dict[str, U8Tensor]  # every u8 tensor; the others are float32
+    algorithms: dict[str, str]  # layers whose algorithm was chosen at export; the kernels choose the others'
+    choice: RangeChoice
+    utterances: PositiveInt  # that the ranges were measured on
 
 
 class ModelManifest(BaseModel):
@@ -46,12 +70,14 @@ class ModelManifest(BaseModel):
     source_sha256: str
     lowering: Lowering
     input: ModelInput = "fbank"
+    mode: Mode = "exact"
     bits: dict[str, int]  # width by layer as the file holds it; 32 where weights are dequantized
     ops: dict[str, int]  # versions of the custom ops that the file needs
     min_frames: PositiveInt
     max_frames: PositiveInt | None  # of one pass; None: no limit but memory
     long_audio: LongAudio | None = None  # None: an utterance longer than max_frames is refused
     frontend: FrontEndSpec
+    fast: FastManifest | None = None  # of mode fast
 
 
 def check_waveform(lowering: Lowering) -> None:
@@ -75,10 +101,12 @@ def model_manifest(
     max_frames: int | None,
     model_input: ModelInput = "fbank",
     long_audio: LongAudio | None = None,
+    fast: FastProgram | None = None,
 ) -> ModelManifest:
-    """The manifest of a model file made from `artifact`."""
+    """The manifest of a model file made from `artifact`, of mode `fast` if that is given."""
     header, stock = artifact.header, lowering == "stock"
-    ops = {} if stock else {"voxpress.conv2d": CONV2D_VERSION, "voxpress.stats_pool": STATS_POOL_VERSION}
+    convolution = ("voxpress.conv2d", CONV2D_VERSION) if fast is None else ("voxpress.conv2d_u8", CONV2D_U8_VERSION)
+    ops = {} if stock else dict([convolution, ("voxpress.stats_pool", STATS_POOL_VERSION)])
     if model_input == "waveform":
         ops["voxpress.fbank"] = FBANK_VERSION
     return ModelManifest(
@@ -88,10 +116,21 @@ def model_manifest(
         source_sha256=header.source_sha256,
         lowering=lowering,
         input=model_input,
+        mode="exact" if fast is None else "fast",
         bits={node.name: 32 if stock else node.bits for node in header.layers},
         ops=ops,
         min_frames=min_frames(header.frontend),
         max_frames=max_frames,
         long_audio=long_audio,
         frontend=header.frontend,
+        fast=None if fast is None else _fast_manifest(fast),
+    )
+
+
+def _fast_manifest(fast: FastProgram) -> FastManifest:
+    return FastManifest(
+        activations={name: U8Tensor(scale=one.scale, zero=one.zero) for name, one in fast.bytes_of.items()},
+        algorithms={name: algorithm.name.lower() for name, algorithm in fast.algorithms.items()},
+        choice=fast.ranges.choice,
+        utterances=fast.ranges.utterances,
     )

@@ -77,7 +77,9 @@ def run_model(
     runtime's reason (or the signal that ended it), MissingToolError if the runtime or our library is not there.
     """
     if runtime.version is None:
-        raise MissingToolError(f"{runtime.name}: expected the runtime on this machine, found none; {_how_to_get(runtime)}")
+        raise MissingToolError(
+            f"{runtime.name}: expected the runtime on this machine, found none; {_how_to_get(runtime)}"
+        )
     with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
         source, target = Path(name) / "inputs.npz", Path(name) / "outputs.npz"
         np.savez(source, allow_pickle=False, **inputs)

@@ -116,6 +116,12 @@ def evaluate(
     only: Annotated[str | None, typer.Option(help="The one model file of a bundle to evaluate.")] = None,
     crop_seconds: Annotated[float, typer.Option(help="Use only the first seconds of each utterance; 0: all.")] = 0.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="Keep weights packed and expand them at each call.")
+    ] = False,
+    reference: Annotated[
+        Path | None, typer.Option(help="A model whose embeddings the others' are compared with, by cosine.")
+    ] = None,
     cohort: Annotated[
         Path | None, typer.Option(help="Normalise scores (AS-Norm) with this model's `voxpress cohort` file.")
     ] = None,
@@ -134,6 +140,8 @@ def evaluate(
         only=only,
         crop_seconds=crop_seconds,
         threads=threads,
+        low_memory=low_memory,
+        reference=reference,
         cohort_file=cohort,
         cohort_top=cohort_top,
     )
@@ -215,12 +223,34 @@ def export(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the model files.")] = Path(),
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    mode: Annotated[
+        str, typer.Option(help="exact: fp32 activations. fast: u8 activations, integer kernels; needs --audio.")
+    ] = "exact",
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="Mode fast: utterances, <speaker>/**/*.wav|flac, to measure activation ranges and check on."),
+    ] = None,
+    utterances: Annotated[int, typer.Option(help="Mode fast: how many of them, spread evenly.")] = 32,
+    ranges: Annotated[str, typer.Option(help="Mode fast: min-max, percentile or mse.")] = "percentile",
+    percentile: Annotated[float, typer.Option(help="Of --ranges percentile, above 50 and up to 100.")] = 99.99,
+    activations: Annotated[
+        Path | None, typer.Option(help="Mode fast: take the ranges of this activations.json instead of measuring.")
+    ] = None,
 ) -> None:
     """Write an artifact as .pte and .tflite, each checked against the reference network before it is kept."""
-    from exporters.export import export_files
+    from exporters.export import export_files, fast_options
     from exporters.exported import export_list_json
     from pipeline.progress import Progress
 
+    fast = fast_options(
+        mode,
+        fallback=fallback,
+        audio=audio,
+        utterances=utterances,
+        method=ranges,
+        percentile=percentile,
+        activations=activations,
+    )
     written = export_files(
         artifact,
         file_format=file_format,
@@ -230,13 +260,16 @@ def export(
         progress=Progress(),
         model_input=model_input,
         chunk_seconds=chunk_seconds,
+        fast=fast,
     )
     if json:
         typer.echo(export_list_json(written))
         return
     for exported in written:
+        found = exported.agreement
         typer.echo(
-            f"{out / exported.file}  {exported.bytes} bytes  max relative error {exported.max_relative_error:.2g}"
+            f"{out / exported.file}  {exported.bytes} bytes  max relative error {found.max_relative_error:.2g}  "
+            f"cosine {found.cosine_mean:.5f}, least {found.cosine_min:.5f}"
         )
 
 

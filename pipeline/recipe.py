@@ -94,9 +94,20 @@ class BinarySettings(_Section):
     finetune: TrainingSettings = TrainingSettings(steps=0)
 
 
+class ActivationSettings(_Section):
+    """How the u8 activations of mode fast get their ranges: from training utterances, see `calibration.ranges`."""
+
+    utterances: Annotated[int, Field(ge=4, le=10000)] = 32  # spread evenly over all
+    method: Literal["percentile", "min-max", "mse"] = "percentile"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # of method percentile
+
+
 class ExportSettings(_Section):
     """Which files are written for the runtimes."""
 
+    # exact: fp32 activations. fast: u8 activations and integer kernels.
+    modes: Annotated[tuple[Literal["exact", "fast"], ...], Field(min_length=1)] = ("exact",)
+    activations: ActivationSettings = ActivationSettings()
     formats: Annotated[tuple[Literal["pte", "tflite"], ...], Field(min_length=1)] = ("pte", "tflite")
     max_seconds: Annotated[float, Field(ge=0.3, le=600)] = 10.0  # longest utterance; .pte plans its memory for it
     fallback: tuple[str, ...] = ()  # artifacts, by label ("4bit"), that are also written with stock ops only
@@ -111,6 +122,7 @@ class DeviceTestSettings(_Section):
     rounds: Annotated[int, Field(ge=1)] = 3  # rounds over all models, so that ratios come from the same time
     threads: Annotated[int, Field(ge=1)] = 1
     speed_frames: Annotated[int, Field(ge=28)] = 200
+    low_memory: bool = False  # keep weights packed and expand them at each call
     crop_seconds: Annotated[float, Field(ge=0)] = 0.0  # use only the first seconds of every utterance; 0: all of it
 
 

@@ -78,7 +78,7 @@ def tiny_artifact(bits: int = 4, seed: int = 0, *, depthwise: bool = False) -> L
 
 
 def speech_like(seconds: float, sample_rate_hz: int = 16000, seed: int = 0) -> np.ndarray:
-    """Float32 samples in [-1, 1): a gliding pulse train with pauses, an offset and a little noise, rounded to 16 bits."""
+    """Float32 samples in [-1, 1): a gliding pulse train with pauses, an offset, a little noise, rounded to 16 bits."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * sample_rate_hz)) / sample_rate_hz
     pitch = 2 * np.pi * np.cumsum(110 + 30 * np.sin(4 * time + seed)) / sample_rate_hz

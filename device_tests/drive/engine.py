@@ -47,6 +47,7 @@ class EngineCall:
             *("--runs", str(self.protocol.runs)),
             *("--speed-frames", str(self.protocol.speed_frames)),
             *("--threads", str(self.protocol.threads)),
+            *(("--low-memory",) if self.protocol.low_memory else ()),
             *(("--skip-accuracy",) if self.skip_accuracy else ()),
         ]
 

@@ -34,6 +34,7 @@ from device_tests.records import (
     Embedding,
     EngineRecord,
     Lowering,
+    Mode,
     ModelFormat,
     ModelRun,
     Protocol,
@@ -61,6 +62,7 @@ class ModelFile:
     bits: str
     lowering: Lowering
     is_control: bool = False
+    mode: Mode = "exact"
 
 
 class _Key(BaseModel):
@@ -120,6 +122,27 @@ def run_on_host(
         for model in models:
             name = model.path.name
             shutil.copyfile(parts.accuracy_folder(name) / EMBEDDINGS_FILE, folder / f"{name}.safetensors")
+    measured = tuple(
+        ModelRun(
+            file=model.path.name,
+            sha256=hashes[model.path.name],
+            file_bytes=model.path.stat().st_size,
+            bits=model.bits,
+            format=model.format,
+            lowering=model.lowering,
+            mode=model.mode,
+            is_control=model.is_control,
+            accuracy=accuracy[model.path.name],
+            rounds=tuple(one[model.path.name] for one in rounds),
+            embeddings=f"embeddings/{model.path.name}.safetensors",
+        )
+        for model in models
+    )
+    notes += [
+        f"{model.file} was run by portable code: {', '.join(model.portable_kernels)}"
+        for model in measured
+        if model.portable_kernels
+    ]
     record = RunRecord(
         device="host",
         started_at=started_at,
@@ -127,21 +150,7 @@ def run_on_host(
         protocol=protocol,
         features_sha256=parts.key.features_sha256,
         utterances=len(features),
-        models=tuple(
-            ModelRun(
-                file=model.path.name,
-                sha256=hashes[model.path.name],
-                file_bytes=model.path.stat().st_size,
-                bits=model.bits,
-                format=model.format,
-                lowering=model.lowering,
-                is_control=model.is_control,
-                accuracy=accuracy[model.path.name],
-                rounds=tuple(measured[model.path.name] for measured in rounds),
-                embeddings=f"embeddings/{model.path.name}.safetensors",
-            )
-            for model in models
-        ),
+        models=measured,
         notes=tuple(notes),
     )
     write_atomically(out / RUN_FILE, record.model_dump_json(indent=2) + "\n")
@@ -154,6 +163,7 @@ def embed_with_engine(
     features: Mapping[str, Features],
     *,
     threads: int = 1,
+    low_memory: bool = False,
     progress: Progress | None = None,
     engines: EngineCommands | None = None,
 ) -> tuple[dict[str, Embedding], EngineRecord]:
@@ -173,7 +183,7 @@ def embed_with_engine(
             model=model,
             features=folder / "features.safetensors",
             out=folder / "out",
-            protocol=Protocol(warmup=0, runs=1, threads=threads),
+            protocol=Protocol(warmup=0, runs=1, threads=threads, low_memory=low_memory),
             skip_accuracy=False,
         )
         call.out.mkdir()

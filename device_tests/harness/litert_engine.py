@@ -1,11 +1,12 @@
 """The LiteRT engine: one .tflite file, run in a process of its own, so that the memory figures are its own.
 
     python -m device_tests.harness.litert_engine --model FILE --features features.safetensors --out DIR
-        [--warmup 2] [--runs 10] [--speed-frames 200] [--threads 1] [--skip-accuracy]
+        [--warmup 2] [--runs 10] [--speed-frames 200] [--threads 1] [--low-memory] [--skip-accuracy]
 
 It speaks the same protocol as the C++ runner for .pte files. `features.safetensors` holds float32 [frames, mel] by
 utterance, or samples [S] for a model that takes them; utterances beyond a model's chunk length are embedded in chunks,
-as its manifest says. First every utterance is embedded into DIR/embeddings.safetensors (float32 [E], same keys), then the first
+as its manifest says. First every utterance is embedded into DIR/embeddings.safetensors (float32 [E], same keys), then
+the first
 utterance with at least --speed-frames frames, cut to exactly that many, is run --warmup + --runs times and every timed
 run goes into DIR/engine.json (`device_tests.records.EngineRecord`). Progress is on stderr, `progress <done> <total>`;
 whatever goes wrong is one line on stderr and exit code 2.
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--speed-frames", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--low-memory", action="store_true")
     parser.add_argument("--skip-accuracy", action="store_true")
     options = parser.parse_args(arguments)
     try:
@@ -72,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
 
     before = _resident_bytes()
     start = time.perf_counter_ns()
-    runner = TfliteRunner(options.model, threads=options.threads)
+    runner = TfliteRunner(options.model, threads=options.threads, low_memory=options.low_memory)
     load_ns = time.perf_counter_ns() - start
     after_load = _resident_bytes()
     manifest = runner.find_manifest()

@@ -9,6 +9,7 @@
 #include "driver.h"
 #include "engine.h"
 #include "errors.h"
+#include "register.h"
 
 namespace {
 
@@ -18,7 +19,7 @@ using voxpress::harness::RunOptions;
 constexpr int kInputExitCode = 2;
 constexpr char kUsage[] =
     "usage: voxpress_pte_runner --model X.pte --features features.safetensors --out DIR [--warmup 2] [--runs 10] "
-    "[--speed-frames 200] [--threads 1] [--skip-accuracy]";
+    "[--speed-frames 200] [--threads 1] [--low-memory] [--skip-accuracy]";
 
 int64_t parse_count(std::string_view option, std::string_view text, int64_t smallest, int64_t largest) {
   int64_t value = 0;
@@ -36,6 +37,10 @@ RunOptions parse_options(int argc, char** argv) {
     const std::string_view option = argv[i];
     if (option == "--skip-accuracy") {
       options.skip_accuracy = true;
+      continue;
+    }
+    if (option == "--low-memory") {
+      voxpress_set_low_memory(1);
       continue;
     }
     if (i + 1 == argc)

@@ -94,6 +94,7 @@ def build_report(
                 bits=model.bits,
                 format=model.format,
                 lowering=model.lowering,
+                mode=model.mode,
                 is_control=model.is_control,
                 file_bytes=model.file_bytes,
                 size_ratio=model.file_bytes / twin.file_bytes if twin else None,

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from calibration.threshold import DecisionFlips
-from device_tests.records import Embedding, Environment, Lowering, ModelFormat, ModelRun, Protocol
+from device_tests.records import Embedding, Environment, Lowering, Mode, ModelFormat, ModelRun, Protocol
 from pipeline.errors import InputError
 from pipeline.scoring.score import Evaluation
 
@@ -65,6 +65,7 @@ class ModelFigures(_Frozen):
     bits: str
     format: ModelFormat
     lowering: Lowering
+    mode: Mode = "exact"
     is_control: bool
     file_bytes: int
     size_ratio: float | None = Field(description="to the fp32 twin of the same format; None: there is none")

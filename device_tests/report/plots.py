@@ -191,11 +191,15 @@ def _latency_panel(
         )
     widest = max(float(samples[model.file].max()) for model in group)
     axes.set_xlim(0, 1.55 * widest)
-    axes.set_yticks(range(len(group)), [f"{model.bits} {model.lowering}" for model in group])
+    axes.set_yticks(range(len(group)), [f"{model.bits} {_ops(model)}" for model in group])
     axes.invert_yaxis()
     axes.set_xlabel(f"ms for {frames} frames")
     axes.grid(axis="x", color=RULE, linewidth=0.5)
     axes.tick_params(axis="y", length=0)
+
+
+def _ops(model: ModelFigures) -> str:
+    return "fast" if model.mode == "fast" else model.lowering
 
 
 def _smallest_step(curve: DetCurve) -> float:

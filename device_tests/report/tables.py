@@ -93,7 +93,8 @@ def parity_table(report: Report) -> Table:
             for model in report.models
         ),
         "Cosines over all utterances. To fp32: what pressing cost. To the artifact: what the runtime adds, which "
-        "should be rounding only; relative error is max|x − a| / max|a| per utterance, the largest of all.",
+        "should be rounding only, of fast files that of u8 activations; relative error is max|x − a| / max|a| per "
+        "utterance, the largest of all.",
         left=2,
     )
 
@@ -122,7 +123,8 @@ def latency_table(report: Report) -> Table:
             for model in report.models
         ),
         f"{protocol.rounds} rounds over all files in turn, each {protocol.warmup} warm-up and {protocol.runs} timed "
-        f"runs of {protocol.speed_frames} frames, {protocol.threads} thread{'s' if protocol.threads > 1 else ''}. × "
+        f"runs of {protocol.speed_frames} frames, {protocol.threads} thread{'s' if protocol.threads > 1 else ''}"
+        f"{', low memory' if protocol.low_memory else ''}. × "
         "control: median over rounds of the ratio of medians to the fp32 control of the format.",
         left=2,
     )
@@ -254,8 +256,11 @@ def _terminal_caption(report: Report) -> str:
     reference = report.reference
     notes = len(all_notes(report))
     starred = f"; {notes} note{'s' if notes > 1 else ''} in the report (*)" if notes else ""
-    errors = [model.artifact_parity.max_relative_error for model in report.models if model.artifact_parity]
+    found = [(model.mode, model.artifact_parity) for model in report.models if model.artifact_parity]
+    errors = [parity.max_relative_error for mode, parity in found if mode == "exact"]
+    cosines = [parity.cosine_min for mode, parity in found if mode == "fast"]
     parity = f"; device within {max(errors):.1e} of the artifacts' reference networks" if errors else ""
+    parity += f", fast files at a cosine of {min(cosines):.4f} or more" if cosines else ""
     return f"fp32 reference: EER {_percent(reference.eer)} % [{interval_text(reference)}]{parity}{starred}"
 
 
@@ -264,7 +269,7 @@ def _rates(evaluation: Evaluation) -> tuple[str, str, str]:
 
 
 def _kind(model: ModelFigures) -> str:
-    return f".{model.format}" + (" stock" if model.lowering == "stock" else "")
+    return f".{model.format}" + (" stock" if model.lowering == "stock" else " fast" if model.mode == "fast" else "")
 
 
 def _percent(rate: float) -> str:

@@ -54,10 +54,8 @@ class Hash {
   uint64_t chains_[kChains] = {1, 2, 3, 4, 5, 6, 7, 8};
 };
 
-}  // namespace
-
-LayerKey layer_key(const Conv2dShape& s, const Conv2dWeights& weights) {
-  // What packed weights depend on; batch, frames, mel, padding and relu have no part in them.
+// What packed weights depend on; batch, frames, mel, padding and, in mode `exact`, relu have no part in them.
+void add_layer(const Conv2dShape& s, const Conv2dWeights& weights, Hash* hash) {
   const int64_t numbers[] = {static_cast<int64_t>(selected_isa()),
                              s.bits,
                              s.in_channels,
@@ -67,12 +65,47 @@ LayerKey layer_key(const Conv2dShape& s, const Conv2dWeights& weights) {
                              s.stride_frames,
                              s.stride_mel,
                              s.groups};
+  hash->add(numbers, sizeof(numbers));
+  hash->add(weights.codes, weights.codes_bytes);
+  hash->add(weights.palette, weights.palette_bytes);
+  hash->add(weights.scale, weights.scale_bytes);
+  hash->add(weights.bias, weights.bias_bytes);
+}
+
+// The functions of either mode under one name.
+size_t packed_bytes(const Conv2dShape& shape) { return conv2d_packed_bytes(shape); }
+size_t packed_bytes(const Conv2dU8Shape& shape) { return conv2d_u8_packed_bytes(shape); }
+Status check(const Conv2dShape& shape, const Conv2dWeights& weights) { return conv2d_check(shape, weights); }
+Status check(const Conv2dU8Shape& shape, const Conv2dWeights& weights) { return conv2d_u8_check(shape, weights); }
+Status pack(const Conv2dShape& shape, const Conv2dWeights& weights, void* packed, size_t bytes) {
+  return conv2d_pack(shape, weights, packed, bytes);
+}
+Status pack(const Conv2dU8Shape& shape, const Conv2dWeights& weights, void* packed, size_t bytes) {
+  return conv2d_u8_pack(shape, weights, packed, bytes);
+}
+
+}  // namespace
+
+LayerKey layer_key(const Conv2dShape& shape, const Conv2dWeights& weights) {
   Hash hash;
+  add_layer(shape, weights, &hash);
+  return hash.key();
+}
+
+LayerKey layer_key(const Conv2dU8Shape& shape, const Conv2dWeights& weights) {
+  Hash hash;
+  add_layer(shape.conv, weights, &hash);
+  const int64_t numbers[] = {shape.in.zero,
+                             shape.res.zero,
+                             shape.out.zero,
+                             static_cast<int64_t>(shape.input),
+                             static_cast<int64_t>(shape.residual),
+                             static_cast<int64_t>(shape.output),
+                             static_cast<int64_t>(shape.algorithm),
+                             shape.conv.relu ? 1 : 0};
+  const float scales[] = {shape.in.scale, shape.res.scale, shape.out.scale};
   hash.add(numbers, sizeof(numbers));
-  hash.add(weights.codes, weights.codes_bytes);
-  hash.add(weights.palette, weights.palette_bytes);
-  hash.add(weights.scale, weights.scale_bytes);
-  hash.add(weights.bias, weights.bias_bytes);
+  hash.add(scales, sizeof(scales));
   return hash.key();
 }
 
@@ -82,12 +115,13 @@ void PackedWeights::release() {
 
 PackedWeights::~PackedWeights() { ::operator delete(data_, kAlignment); }
 
-PackedWeights* PackedWeights::create(const Conv2dShape& shape, const Conv2dWeights& weights, Status* status) {
+template <typename Shape>
+PackedWeights* PackedWeights::create(const Shape& shape, const Conv2dWeights& weights, Status* status) {
   auto* packed = new (std::nothrow) PackedWeights;
   if (packed == nullptr) return nullptr;
-  packed->size_bytes_ = conv2d_packed_bytes(shape);
+  packed->size_bytes_ = packed_bytes(shape);
   packed->data_ = ::operator new(packed->size_bytes_, kAlignment, std::nothrow);
-  if (packed->data_ != nullptr) *status = conv2d_pack(shape, weights, packed->data_, packed->size_bytes_);
+  if (packed->data_ != nullptr) *status = pack(shape, weights, packed->data_, packed->size_bytes_);
   if (packed->data_ != nullptr && *status == Status::kOk) return packed;
   packed->release();
   return nullptr;
@@ -115,11 +149,12 @@ void PackedStore::drop_stale(size_t wanted_bytes) {
   }
 }
 
-PackedWeights* PackedStore::get(const Conv2dShape& shape, const Conv2dWeights& weights, Status* status) {
-  *status = conv2d_check(shape, weights);
+template <typename Shape>
+PackedWeights* PackedStore::get_any(const Shape& shape, const Conv2dWeights& weights, Status* status) {
+  *status = check(shape, weights);
   if (*status != Status::kOk) return nullptr;
   const LayerKey key = layer_key(shape, weights);
-  const size_t size_bytes = conv2d_packed_bytes(shape);
+  const size_t size_bytes = packed_bytes(shape);
   const std::lock_guard<std::mutex> lock(mutex_);
   ++clock_;
   PackedWeights* packed = find(key);
@@ -137,6 +172,14 @@ PackedWeights* PackedStore::get(const Conv2dShape& shape, const Conv2dWeights& w
   packed->last_used_ = clock_;
   packed->retain();
   return packed;
+}
+
+PackedWeights* PackedStore::get(const Conv2dShape& shape, const Conv2dWeights& weights, Status* status) {
+  return get_any(shape, weights, status);
+}
+
+PackedWeights* PackedStore::get(const Conv2dU8Shape& shape, const Conv2dWeights& weights, Status* status) {
+  return get_any(shape, weights, status);
 }
 
 size_t PackedStore::clear() {

@@ -1,7 +1,8 @@
 // Keeps the packed weights of layers between calls, found again by what the layer is, never by where it lies.
 //
 // A runtime may free a model and map another to the same address without telling us, so an address proves nothing. The
-// key is 128 bits hashed from geometry, width, codes, palette, scale and bias; equal layers of several models share.
+// key is 128 bits hashed from geometry, width, quantization, codes, palette, scale and bias; equal layers of several
+// models share.
 #pragma once
 
 #include <atomic>
@@ -12,6 +13,7 @@
 #include "base/isa.h"
 #include "base/status.h"
 #include "conv/conv2d.h"
+#include "conv_u8/conv2d_u8.h"
 
 namespace voxpress {
 
@@ -23,6 +25,7 @@ struct LayerKey {
 
 // Hashes everything that packed weights depend on. Reads the weights once, at about 8 bytes per clock cycle.
 LayerKey layer_key(const Conv2dShape& shape, const Conv2dWeights& weights);
+LayerKey layer_key(const Conv2dU8Shape& shape, const Conv2dWeights& weights);
 
 // The packed weights of one layer. Counted: lives as long as the store or anybody else holds it.
 class PackedWeights {
@@ -37,7 +40,8 @@ class PackedWeights {
   PackedWeights() = default;
   ~PackedWeights();
   // Packed now, with one reference. Null if there is no memory, or with a status other than kOk if it cannot be packed.
-  static PackedWeights* create(const Conv2dShape& shape, const Conv2dWeights& weights, Status* status);
+  template <typename Shape>
+  static PackedWeights* create(const Shape& shape, const Conv2dWeights& weights, Status* status);
 
   std::atomic<int> references_{1};
   void* data_ = nullptr;
@@ -63,11 +67,14 @@ class PackedStore {
   // The layer's packed weights, packed now if need be; the caller releases them. Null if there is no room or no memory,
   // then *status is kOk, or if the layer is refused, then it says why.
   PackedWeights* get(const Conv2dShape& shape, const Conv2dWeights& weights, Status* status);
+  PackedWeights* get(const Conv2dU8Shape& shape, const Conv2dWeights& weights, Status* status);
 
   // Forgets all and returns how many bytes that was; what callers still hold stays theirs.
   size_t clear();
 
  private:
+  template <typename Shape>
+  PackedWeights* get_any(const Shape& shape, const Conv2dWeights& weights, Status* status);
   PackedWeights* find(const LayerKey& key);
   void drop_stale(size_t wanted_bytes);
 

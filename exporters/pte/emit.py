@@ -11,14 +11,17 @@ from executorch.exir import ExecutorchBackendConfig, to_edge, to_edge_transform_
 from torch import Tensor, nn
 from torch.nn import functional
 
-import exporters.pte.ops  # noqa: F401 - registers voxpress::conv2d and voxpress::stats_pool with torch
+import exporters.pte.conv2d_u8
+import exporters.pte.ops  # noqa: F401
+from exporters.fast import FastLayer, FastProgram, Quantization
 from exporters.frontend import fbank_numbers
 from exporters.manifest import (
+    CONV2D_U8_VERSION,
     CONV2D_VERSION,
     MANIFEST_KEY,
     STATS_POOL_VERSION,
-    Lowering,
     LongAudio,
+    Lowering,
     ModelInput,
     check_waveform,
     model_manifest,
@@ -32,6 +35,9 @@ from pipeline.features.spec import FrontEndSpec
 
 # Every constant starts on a cache line, so that kernels may read codes straight from the mapped file.
 _CONSTANT_ALIGNMENT = 64
+
+# What the ops are told of tensors that are not u8; they do not look at it.
+_UNUSED = Quantization(1.0, 0)
 
 
 @dataclass(frozen=True)
@@ -61,22 +67,25 @@ def emit_pte(
     max_seconds: float,
     model_input: ModelInput = "fbank",
     long_audio: LongAudio | None = None,
+    fast: FastProgram | None = None,
 ) -> bytes:
     """The bytes of a .pte with the method `forward`: features [1, frames, mel] -> embedding [1, E].
 
-    With the input `waveform`, forward takes samples [1, S] in [-1, 1) and makes the features itself; only `voxpress` can.
+    With the input `waveform`, forward takes samples [1, S] in [-1, 1) and makes the features itself; only `voxpress`
+    can.
 
     `voxpress` keeps the packed codes and calls our ops; `stock` dequantizes to fp32 and calls XNNPACK and portable ops
-    only. Memory is planned for utterances of `max_seconds`; shorter ones run as they are, down to the front-end's
-    `min_seconds`. The file also answers the methods `min_frames`, `max_frames`, `chunk_frames` (0: none) and
-    `voxpress_manifest` (JSON text), and for samples `window_samples` and `shift_samples`.
+    only. With `fast`, activations are u8 as it says. Memory is planned for utterances of `max_seconds`; shorter ones
+    run as they are, down to the front-end's `min_seconds`. The file also answers the methods `min_frames`,
+    `max_frames`, `chunk_frames` (0: none) and `voxpress_manifest` (JSON text), and for samples `window_samples` and
+    `shift_samples`.
     Raises InputError if `max_seconds` is too small, or for stock ops on samples.
     """
     spec = artifact.header.frontend
     limits = frame_range(spec, max_seconds)
-    network: nn.Module = PressedNetwork(artifact) if lowering == "voxpress" else StockNetwork(artifact)
+    network: nn.Module = PressedNetwork(artifact, fast) if lowering == "voxpress" else StockNetwork(artifact)
     manifest = model_manifest(
-        artifact, lowering, max_frames=limits.maximum, model_input=model_input, long_audio=long_audio
+        artifact, lowering, max_frames=limits.maximum, model_input=model_input, long_audio=long_audio, fast=fast
     )
     answers: dict[str, int | str] = {
         "min_frames": limits.minimum,
@@ -119,10 +128,15 @@ class WaveformNetwork(nn.Module):
 class PressedNetwork(nn.Module):
     """An artifact's program in VoxPress ops on packed codes: features [1, frames, mel] -> embedding [1, E]."""
 
-    def __init__(self, artifact: LoadedArtifact) -> None:
+    def __init__(self, artifact: LoadedArtifact, fast: FastProgram | None = None) -> None:
         super().__init__()
         self.header = artifact.header
-        self.layers = nn.ModuleDict({_key(name): _PackedLayer(layer) for name, layer in artifact.layers.items()})
+        self.layers = nn.ModuleDict(
+            {
+                _key(name): _PackedLayer(layer) if fast is None else _FastLayer(layer, fast.layer(layer.node))
+                for name, layer in artifact.layers.items()
+            }
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """[1, frames, mel] -> [1, E]."""
@@ -168,6 +182,40 @@ class _PackedLayer(nn.Module):
             node.bits,
             node.relu,
             CONV2D_VERSION,
+        )
+        return y
+
+
+class _FastLayer(_PackedLayer):
+    def __init__(self, layer: StoredLayer, fast: FastLayer) -> None:
+        super().__init__(layer)
+        self.fast = fast
+
+    def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        node, fast = self.node, self.fast
+        source, added, target = (one or _UNUSED for one in (fast.input, fast.residual, fast.output))
+        y: Tensor = torch.ops.voxpress.conv2d_u8(
+            x,
+            self.codes,
+            self.palette,
+            self.scale,
+            self.bias,
+            residual,
+            list(node.kernel),
+            list(node.stride),
+            list(node.padding),
+            node.groups,
+            node.bits,
+            node.relu,
+            source.scale,
+            source.zero,
+            added.scale,
+            added.zero,
+            fast.output is not None,
+            target.scale,
+            target.zero,
+            int(fast.algorithm),
+            CONV2D_U8_VERSION,
         )
         return y
 

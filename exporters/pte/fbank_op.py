@@ -45,11 +45,14 @@ def _fbank(samples: Tensor, *attributes: Any) -> Tensor:
     mel = (spectrum.square() if flags & 4 else spectrum) @ _filters(numbers, fft_size)
     if flags & 8:
         mel = mel.clamp_min(torch.finfo(torch.float32).eps).log()
-    return (mel - mel.mean(1, keepdim=True) if flags & 16 else mel).float()
+    features: Tensor = (mel - mel.mean(1, keepdim=True) if flags & 16 else mel).float()
+    return features
 
 
 def _window(numbers: FbankNumbers) -> Tensor:
-    cosine = (torch.arange(numbers.window_samples, dtype=torch.float64) * 2 * torch.pi / (numbers.window_samples - 1)).cos()
+    cosine = (
+        torch.arange(numbers.window_samples, dtype=torch.float64) * 2 * torch.pi / (numbers.window_samples - 1)
+    ).cos()
     return (0.54 - 0.46 * cosine, (0.5 - 0.5 * cosine) ** 0.85, 0.5 - 0.5 * cosine)[numbers.window]
 
 

@@ -64,7 +64,7 @@ def _conv2d(
     relu: bool,
     version: int,
 ) -> Tensor:
-    _check_version("voxpress::conv2d", version, CONV2D_VERSION)
+    check_version("voxpress::conv2d", version, CONV2D_VERSION)
     weight = _weight(codes, palette, bits, (scale.numel(), kernel[0], kernel[1], x.shape[3] // groups))
     y = functional.conv2d(
         x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2), None, tuple(stride), tuple(padding), 1, groups
@@ -117,7 +117,7 @@ def _conv2d_fake(
 
 
 def _stats_pool(x: Tensor, version: int) -> Tensor:
-    _check_version("voxpress::stats_pool", version, STATS_POOL_VERSION)
+    check_version("voxpress::stats_pool", version, STATS_POOL_VERSION)
     return reference_stats_pool(x)
 
 
@@ -130,7 +130,8 @@ def _stats_pool_fake(x: Tensor, version: int) -> Tensor:
     return x.new_empty((x.shape[0], 1, 1, 2 * x.shape[2] * x.shape[3]))
 
 
-def _check_version(op: str, version: int, known: int) -> None:
+def check_version(op: str, version: int, known: int) -> None:
+    """Raise InputError unless an op's version is the known one."""
     if version != known:
         raise InputError(op, expected=f"op version {known}", found=str(version))
 

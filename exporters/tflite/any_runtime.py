@@ -2,22 +2,24 @@
 
     python any_runtime.py MODULE MODEL DELEGATE INPUTS OUTPUTS [THREADS]
 
-MODULE: `ai_edge_litert.interpreter`, `tensorflow.lite.python.interpreter` or `tflite_runtime.interpreter`. DELEGATE: path of the external
-delegate, or `-`. INPUTS: .npz of float32 arrays, each run in turn by one interpreter, resized in between. OUTPUTS: .npz
-of the outputs by the same names. Old runtimes need an old NumPy, hence the process of its own.
+MODULE: `ai_edge_litert.interpreter`, `tensorflow.lite.python.interpreter` or `tflite_runtime.interpreter`.
+DELEGATE: path of the external delegate, or `-`. INPUTS: .npz of float32 arrays, each run in turn by one interpreter,
+resized in between. OUTPUTS: .npz of the outputs by the same names. Old runtimes need an old NumPy, hence the process of
+its own.
 Exit code 2 and one line on stderr if the runtime refuses the model.
 """
 
 import importlib
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def run(module, model, delegate, inputs, threads):
+def run(module: str, model: str, delegate: str, inputs: Any, threads: int) -> Any:
     """Outputs by name of the inputs by name."""
     runtime = importlib.import_module(module)
     delegates = [] if delegate == "-" else [runtime.load_delegate(delegate)]
@@ -34,7 +36,7 @@ def run(module, model, delegate, inputs, threads):
     return outputs
 
 
-def main(arguments):
+def main(arguments: Any) -> int:
     """The command line of this program."""
     module, model, delegate, source, target = arguments[:5]
     threads = int(arguments[5]) if len(arguments) > 5 else 1

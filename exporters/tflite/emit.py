@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from exporters.fast import FastLayer, FastProgram, Quantization
 from exporters.frontend import fbank_numbers
 from exporters.manifest import (
+    CONV2D_U8_VERSION,
     CONV2D_VERSION,
     FBANK_VERSION,
     STATS_POOL_VERSION,
     WAVEFORM_NAME,
-    Lowering,
     LongAudio,
+    Lowering,
     ModelInput,
     check_waveform,
     model_manifest,
@@ -38,15 +40,19 @@ from pipeline.features.fbank import samples_of
 from pipeline.features.spec import FrontEndSpec
 
 CONV2D_OP = "voxpress.conv2d"
+CONV2D_U8_OP = "voxpress.conv2d_u8"
 STATS_POOL_OP = "voxpress.stats_pool"
 FBANK_OP = "voxpress.fbank"
-OUR_OPS = (CONV2D_OP, STATS_POOL_OP, FBANK_OP)
+OUR_OPS = (CONV2D_OP, CONV2D_U8_OP, STATS_POOL_OP, FBANK_OP)
 OUTPUT_NAME = "embedding"
 # Frames of the input until the caller resizes it: two seconds, so that tools that never resize measure a fair length.
 DEFAULT_FRAMES = 200
 
 _RELU = schema.ActivationFunctionType.RELU
 _NO_ACTIVATION = schema.ActivationFunctionType.NONE
+
+# What the custom options say of tensors that are not u8.
+_UNUSED = Quantization(1.0, 0)
 
 
 def emit_tflite(
@@ -55,12 +61,13 @@ def emit_tflite(
     lowering: Lowering,
     model_input: ModelInput = "fbank",
     long_audio: LongAudio | None = None,
+    fast: FastProgram | None = None,
 ) -> bytes:
     """The .tflite file of an artifact: signature `serving_default`, features [N, T, mel] -> embedding [N, E].
 
     N and T are dynamic (resize the input); the file says 1 and 200. With the input `waveform`, it takes samples [N, S]
-    in [-1, 1) and makes the features itself; only `voxpress` can. The metadata entry `voxpress_manifest` is the JSON
-    text of a ModelManifest.
+    in [-1, 1) and makes the features itself; only `voxpress` can. With `fast`, activations are u8 as it says. The
+    metadata entry `voxpress_manifest` is the JSON text of a ModelManifest.
     Raises InputError if the program does not end in one vector per utterance, for an unknown lowering, or for stock ops
     on samples.
     """
@@ -68,7 +75,10 @@ def emit_tflite(
         raise InputError("lowering", expected="voxpress or stock", found=repr(lowering))
     if model_input == "waveform":
         check_waveform(lowering)
-    writer = _VoxPressWriter(artifact) if lowering == "voxpress" else _StockWriter(artifact)
+    if lowering == "stock":
+        writer: _Writer = _StockWriter(artifact)
+    else:
+        writer = _VoxPressWriter(artifact) if fast is None else _FastWriter(artifact, fast)
     return writer.write(lowering, model_input, long_audio)
 
 
@@ -93,6 +103,7 @@ class _Writer(ABC):
     def __init__(self, artifact: LoadedArtifact) -> None:
         self.artifact = artifact
         self.graph = Graph()
+        self.fast: FastProgram | None = None
 
     @abstractmethod
     def conv2d(self, layer: StoredLayer, x: _Value, residual: _Value | None) -> _Value:
@@ -129,13 +140,13 @@ class _Writer(ABC):
         embedding = self.graph.value(OUTPUT_NAME, (1, header.embedding_dim))
         self.reshape(last.index, embedding, (-1, header.embedding_dim))
         manifest = model_manifest(
-            self.artifact, lowering, max_frames=None, model_input=model_input, long_audio=long_audio
+            self.artifact, lowering, max_frames=None, model_input=model_input, long_audio=long_audio, fast=self.fast
         )
         return self.graph.finish(
             inputs={source_name: source},
             outputs={OUTPUT_NAME: embedding},
             manifest=manifest.model_dump_json(),
-            description=f"VoxPress {header.name}, {lowering} ops",
+            description=f"VoxPress {header.name}, {lowering} ops, mode {'exact' if self.fast is None else 'fast'}",
         )
 
     def _waveform(self, spec: FrontEndSpec, features: int) -> int:
@@ -152,7 +163,8 @@ class _Writer(ABC):
             raise InputError(
                 f"layer {node.name}", expected=f"an output for {DEFAULT_FRAMES} frames of input", found="none"
             )
-        return self._new(name, frames, mel, node.out_channels, dynamic=x.dynamic)
+        output = None if self.fast is None else self.fast.layer(node).output
+        return self._new(name, frames, mel, node.out_channels, dynamic=x.dynamic, quantization=output)
 
     def pooled_value(self, name: str, x: _Value) -> _Value:
         """The tensor that statistics pooling over x gives."""
@@ -167,8 +179,21 @@ class _Writer(ABC):
         sizes = self.graph.constant(f"shape.{target}", np.array(shape, np.int32))
         self.graph.builtin("RESHAPE", [source, sizes], target, options=schema.ReshapeOptionsT(newShape=list(shape)))
 
-    def _new(self, name: str, frames: int, mel: int, channels: int, *, dynamic: bool) -> _Value:
-        index = self.graph.value(name, (1, frames, mel, channels), dynamic_axis=1 if dynamic else None)
+    def _new(
+        self,
+        name: str,
+        frames: int,
+        mel: int,
+        channels: int,
+        *,
+        dynamic: bool,
+        quantization: Quantization | None = None,
+    ) -> _Value:
+        shape, axis = (1, frames, mel, channels), 1 if dynamic else None
+        if quantization is None:
+            index = self.graph.value(name, shape, dynamic_axis=axis)
+        else:
+            index = self.graph.quantized_value(name, shape, quantization.scale, quantization.zero, dynamic_axis=axis)
         return _Value(index, frames, mel, channels, dynamic)
 
 
@@ -185,8 +210,12 @@ class _VoxPressWriter(_Writer):
         y = self.out_value(node, x, node.name)
         inputs = [x.index, codes, palette, constant("scale", layer.scale), constant("bias", layer.bias)]
         inputs.append(ABSENT if residual is None else residual.index)
-        self.graph.custom(CONV2D_OP, inputs, y.index, options=conv2d_options(node))
+        self.convolution(node, inputs, y.index)
         return y
+
+    def convolution(self, node: Conv2dNode, inputs: list[int], output: int) -> None:
+        """Append the op of a layer."""
+        self.graph.custom(CONV2D_OP, inputs, output, options=conv2d_options(node))
 
     def stats_pool(self, node: StatsPoolNode, x: _Value) -> _Value:
         y = self.pooled_value(node.name, x)
@@ -197,10 +226,33 @@ class _VoxPressWriter(_Writer):
         return self.graph.constant(f"{layer}.{name}", data)
 
 
+class _FastWriter(_VoxPressWriter):
+    """The same with u8 activations; their scales and zeros are in the options and, for other tools, in the tensors."""
+
+    def __init__(self, artifact: LoadedArtifact, fast: FastProgram) -> None:
+        super().__init__(artifact)
+        self.fast = fast
+        self._program = fast
+
+    def convolution(self, node: Conv2dNode, inputs: list[int], output: int) -> None:
+        """Append the op of a layer."""
+        self.graph.custom(CONV2D_U8_OP, inputs, output, options=conv2d_u8_options(node, self._program.layer(node)))
+
+
 def conv2d_options(node: Conv2dNode) -> bytes:
     """Custom options of `voxpress.conv2d`, 40 bytes, little-endian."""
     sizes = (*node.kernel, *node.stride, *node.padding, node.groups, 0)
     return struct.pack("<4sHBB8i", b"VXC2", CONV2D_VERSION, node.bits, node.relu, *sizes)
+
+
+def conv2d_u8_options(node: Conv2dNode, fast: FastLayer) -> bytes:
+    """Custom options of `voxpress.conv2d_u8`, 64 bytes, little-endian."""
+    sizes = (*node.kernel, *node.stride, *node.padding, node.groups)
+    tensors = (fast.input, fast.residual, fast.output)
+    elements = [tensor is not None for tensor in tensors]
+    ranges = [number for tensor in tensors for number in ((tensor or _UNUSED).scale, (tensor or _UNUSED).zero)]
+    start = (b"VXU8", CONV2D_U8_VERSION, node.bits, node.relu)
+    return struct.pack("<4sHBB7i4B" + 3 * "fi", *start, *sizes, *elements, int(fast.algorithm), *ranges)
 
 
 def stats_pool_options() -> bytes:

@@ -45,6 +45,14 @@ class Graph:
         signature = [-1 if axis == dynamic_axis else size for axis, size in enumerate(shape)]
         return self._tensor(name, shape, np.dtype(dtype), buffer=0, signature=signature)
 
+    def quantized_value(
+        self, name: str, shape: Sequence[int], scale: float, zero: int, *, dynamic_axis: int | None = None
+    ) -> int:
+        """Index of a new u8 tensor that stands for scale * (q - zero)."""
+        index = self.value(name, shape, dynamic_axis=dynamic_axis, dtype=np.uint8)
+        self._tensors[index].quantization = schema.QuantizationParametersT(scale=[scale], zeroPoint=[zero])
+        return index
+
     def constant(self, name: str, data: Array) -> int:
         """Index of a new tensor whose values lie in the file."""
         raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)

@@ -32,8 +32,8 @@ class TfliteRunner:
     several threads at once; several runners may work side by side.
     """
 
-    def __init__(self, model: Path | bytes, threads: int = 1) -> None:
-        """Load and check a model.
+    def __init__(self, model: Path | bytes, threads: int = 1, *, low_memory: bool = False) -> None:
+        """Load and check a model. low_memory: weights stay packed and are expanded at each call.
 
         Raises InputError, naming the file, if it is missing, corrupt, asks for ops that are neither stock nor ours, or
         has not our input and output; MissingToolError if it has our ops and the delegate is not built.
@@ -42,7 +42,7 @@ class TfliteRunner:
             raise InputError("threads", expected="at least 1", found=str(threads))
         self._model = model
         self._name: str | Path = model if isinstance(model, Path) else "model in memory"
-        delegates = [_load_delegate()] if _has_our_ops(model, self._name) else []
+        delegates = [_load_delegate(low_memory)] if _has_our_ops(model, self._name) else []
         source = {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}
         try:
             self._interpreter = Interpreter(**source, num_threads=threads, experimental_delegates=delegates)
@@ -131,11 +131,11 @@ class TfliteRunner:
         return source, target
 
 
-def _load_delegate() -> Delegate:
+def _load_delegate(low_memory: bool) -> Delegate:
     path = native_path("tflite_delegate")
     try:
         ctypes.CDLL(str(path))  # first alone: LiteRT's wrapper of a library that does not load dies noisily
-        return load_delegate(str(path))
+        return load_delegate(str(path), {"low_memory": "1"} if low_memory else None)
     except (OSError, ValueError) as error:
         raise MissingToolError(f"{path}: expected a delegate that loads, found: {error}") from error
 

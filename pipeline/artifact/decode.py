@@ -23,6 +23,10 @@ class ReferenceNetwork(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[N, frames, mel] -> [N, E]."""
+        return self.values(features)[self.header.program[-1].name].flatten(1)
+
+    def values(self, features: Tensor) -> dict[str, Tensor]:
+        """Every value of the program by name, [N, C, frames, mel] each, from features [N, frames, mel]."""
         # Inside, torch's own layout [N, C, frames, mel]; the program's logical layout is [N, frames, mel, C].
         values = {INPUT_NAME: features.unsqueeze(1)}
         for node in self.header.program:
@@ -32,7 +36,7 @@ class ReferenceNetwork(nn.Module):
                 values[node.name] = self.convolutions[_key(node.name)](x, residual)
             else:
                 values[node.name] = stats_pool(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return values[self.header.program[-1].name].flatten(1)
+        return values
 
 
 def stats_pool(x: Tensor) -> Tensor:

@@ -20,9 +20,14 @@ def layer_bytes(node: Conv2dNode, bits: int) -> int:
 
 
 def program_macs(nodes: Iterable[Node], *, frames: int, num_mel_bins: int) -> int:
-    """Multiply-accumulates of a program: output positions times weights, summed over its layers."""
+    """Multiply-accumulates of a program, summed over its layers."""
+    return sum(layer_macs(nodes, frames=frames, num_mel_bins=num_mel_bins).values())
+
+
+def layer_macs(nodes: Iterable[Node], *, frames: int, num_mel_bins: int) -> dict[str, int]:
+    """Multiply-accumulates of each layer of a program by name: output positions times weights."""
     sizes = {INPUT_NAME: (frames, num_mel_bins)}
-    total = 0
+    macs = {}
     for node in nodes:
         if isinstance(node, StatsPoolNode):
             sizes[node.name] = (1, 1)
@@ -30,5 +35,5 @@ def program_macs(nodes: Iterable[Node], *, frames: int, num_mel_bins: int) -> in
         axes = zip(sizes[node.input], node.kernel, node.stride, node.padding, strict=True)
         rows, columns = (conv_out_size(size, kernel, stride, padding) for size, kernel, stride, padding in axes)
         sizes[node.name] = (rows, columns)
-        total += rows * columns * node.weight_count
-    return total
+        macs[node.name] = rows * columns * node.weight_count
+    return macs

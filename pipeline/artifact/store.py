@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,18 @@ class LoadedArtifact:
     def weights_bytes(self) -> int:
         """Bytes of all codes, palettes, scales, biases and float weights: the information that has to be shipped."""
         return sum(tensor.nbytes for layer in self.layers.values() for tensor in layer.tensors().values())
+
+    @property
+    def sha256(self) -> str:
+        """Hex sha256 of what the network computes: its front end, its program and every tensor of its layers."""
+        digest = hashlib.sha256()
+        header = self.header
+        for part in (header.frontend.model_dump_json(), *(node.model_dump_json() for node in header.program)):
+            digest.update(part.encode() + b"\0")
+        for layer in self.layers.values():
+            for key, tensor in sorted(layer.tensors().items()):
+                digest.update(key.encode() + b"\0" + tensor.tobytes())
+        return digest.hexdigest()
 
     @property
     def bits_per_weight(self) -> float:

@@ -46,6 +46,7 @@ def _run(context: JobContext) -> None:
             format=exported.format,
             bits=exported.label,
             lowering=exported.lowering,
+            mode=exported.mode,
             is_control=exported.label == "fp32",
         )
         for exported in read_export_list(context.needs[EXPORT])
@@ -57,6 +58,7 @@ def _run(context: JobContext) -> None:
         threads=settings.threads,
         speed_frames=settings.speed_frames,
         crop_seconds=settings.crop_seconds or None,
+        low_memory=settings.low_memory,
     )
     # In the work folder, so that a killed run keeps what it has measured.
     run_folder = context.work / "run"

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel
 
+from calibration.ranges import RangeChoice
 from exporters.exported import write_export_list
 from pipeline.artifact.store import LoadedArtifact, read_artifact
+from pipeline.corpus.read import read_cuts
 from pipeline.errors import InputError
 from pipeline.models.store import PretrainedModel, read_pretrained
 from pipeline.quantize.apply import press
 from pipeline.recipe import ExportSettings, Recipe
 from pipeline.stages.artifacts import artifact_jobs
+from pipeline.stages.corpus import JOB as CORPUS
+from pipeline.stages.corpus import TRAIN_FILE
 from pipeline.stages.job import Job, JobContext
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.stamp import tool_versions
+
+if TYPE_CHECKING:
+    from exporters.verify import FastReference
 
 JOB = "export"
 
@@ -30,7 +40,8 @@ def jobs(recipe: Recipe) -> list[Job]:
         if label not in artifacts:
             raise InputError("export.fallback", expected=f"artifacts among {', '.join(artifacts)}", found=label)
     settings = _Settings(export=recipe.export, artifacts=tuple(artifacts))
-    return [Job(JOB, "export", settings, (PRETRAIN, *artifacts.values()), _run, {})]
+    corpus = (CORPUS,) if "fast" in recipe.export.modes else ()
+    return [Job(JOB, "export", settings, (*corpus, PRETRAIN, *artifacts.values()), _run, {})]
 
 
 def _run(context: JobContext) -> None:
@@ -39,12 +50,16 @@ def _run(context: JobContext) -> None:
 
     settings = context.recipe.export
     fp32 = fp32_artifact(read_pretrained(context.needs[PRETRAIN]))
+    artifacts = {label: read_artifact(context.needs[job]) for label, job in artifact_jobs(context.recipe).items()}
+    fast = _fast_references(context, artifacts) if "fast" in settings.modes else {}
     requests = []
     for file_format in settings.formats:
         requests.append(ExportRequest(fp32, "fp32", file_format, "stock"))
-        for label, job in artifact_jobs(context.recipe).items():
-            artifact = read_artifact(context.needs[job])
-            requests.append(ExportRequest(artifact, label, file_format, "voxpress"))
+        for label, artifact in artifacts.items():
+            if "exact" in settings.modes:
+                requests.append(ExportRequest(artifact, label, file_format, "voxpress"))
+            if label in fast:
+                requests.append(ExportRequest(artifact, label, file_format, "voxpress", fast[label]))
             if label in settings.fallback:
                 requests.append(ExportRequest(artifact, label, file_format, "stock"))
     with context.progress.task("export", len(requests)) as task:
@@ -54,6 +69,27 @@ def _run(context: JobContext) -> None:
             task.note(exported[-1].file)
             task.advance()
     write_export_list(context.folder, exported)
+
+
+def _fast_references(context: JobContext, artifacts: Mapping[str, LoadedArtifact]) -> dict[str, FastReference]:
+    """What files of mode fast are made by and checked against, by label; ranges are measured on training utterances."""
+    from calibration.activations import CalibrationFeatures
+    from exporters.export import prepare_fast
+
+    recipe, settings = context.recipe, context.recipe.export.activations
+    cuts = list(read_cuts(context.needs[CORPUS] / TRAIN_FILE))
+    utterances = CalibrationFeatures(cuts, recipe.frontend, settings.utterances)
+    return {
+        label: prepare_fast(
+            artifact,
+            utterances,
+            context.folder,
+            max_seconds=recipe.export.max_seconds,
+            progress=context.progress,
+            choice=RangeChoice(method=settings.method, percentile=settings.percentile),
+        )
+        for label, artifact in artifacts.items()
+    }
 
 
 def fp32_artifact(pretrained: PretrainedModel) -> LoadedArtifact:

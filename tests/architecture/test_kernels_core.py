@@ -17,7 +17,8 @@ SOURCES = sorted(
 )
 STANDARD = {"algorithm", "array", "atomic", "cmath", "cstddef", "cstdint", "cstring", "limits", "type_traits"}
 ISAS = ("portable", "neon", "avx2", "avx512")
-KERNEL_NAME = re.compile(rf"(winograd[24]|conv2d|dwconv2d|statspool|fbank)_f32_(pal|panel|none)_\d+x\d+_({'|'.join(ISAS)})")
+OPS, ACTIVATIONS, WEIGHTS = "winograd[24]|conv2d|dwconv2d|statspool|fbank", "f32|u8", "pal|panel|panel8|none"
+KERNEL_NAME = re.compile(rf"({OPS})_({ACTIVATIONS})_({WEIGHTS})_\d+x\d+_({'|'.join(ISAS)})")
 
 
 def _code(path: Path) -> str:
@@ -61,7 +62,7 @@ def test_every_kernel_defined_in_a_source_is_in_the_table() -> None:
         name
         for path in SOURCES
         if path.suffix == ".cc"
-        for name in re.findall(rf"^(?:void|const Conv2dKernel) (\w+_(?:{'|'.join(ISAS)}))\b", _code(path), re.M)
+        for name in re.findall(rf"^(?:void|const Conv2d(?:U8)?Kernel) (\w+_(?:{'|'.join(ISAS)}))\b", _code(path), re.M)
     }
     assert len(defined) == len(re.findall(r"^VOXPRESS_\w+_KERNEL\(", table, re.M))
     assert all(f"({name})" in table for name in defined), defined

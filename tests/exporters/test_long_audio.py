@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_chunks_cover_everything_and_are_those_of_the_kernels(frames: int, chunk
     assert starts[0] == 0
     if len(starts) > 1:
         assert starts[-1] + chunk == frames
-        assert all(0 < later - earlier <= chunk for earlier, later in zip(starts, starts[1:], strict=False))
+        assert all(0 < later - earlier <= chunk for earlier, later in pairwise(starts))
 
 
 @pytest.mark.parametrize(

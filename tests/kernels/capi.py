@@ -125,7 +125,7 @@ def misaligned(data: npt.NDArray[np.generic], by: int) -> npt.NDArray[np.uint8]:
     return room[start : start + data.nbytes]
 
 
-def _uninitialised(size: int) -> Bytes:
+def uninitialised(size: int) -> Bytes:
     """64-byte aligned bytes of NaN patterns: a kernel must not rely on what memory held before."""
     room = np.full(size + 64, 0xFF, np.uint8)
     start = -room.ctypes.data % 64
@@ -197,13 +197,13 @@ class Layer:
         return int(library().voxpress_conv2d_check(self.call(**overrides)))
 
     def scratch(self) -> Bytes:
-        return _uninitialised(library().voxpress_conv2d_scratch_bytes(self.call()))
+        return uninitialised(library().voxpress_conv2d_scratch_bytes(self.call()))
 
     def packed_scratch(self) -> Bytes:
-        return _uninitialised(library().voxpress_conv2d_packed_scratch_bytes(self.call()))
+        return uninitialised(library().voxpress_conv2d_packed_scratch_bytes(self.call()))
 
     def pack(self) -> Bytes:
-        packed = _uninitialised(library().voxpress_conv2d_packed_bytes(self.call()))
+        packed = uninitialised(library().voxpress_conv2d_packed_bytes(self.call()))
         status = library().voxpress_conv2d_pack(self.call(), packed.ctypes.data, packed.nbytes)
         assert status == OK, library().voxpress_status_text(status)
         return packed

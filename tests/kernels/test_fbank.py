@@ -188,7 +188,11 @@ def test_every_buffer_is_checked() -> None:
     at = room.ctypes.data
 
     def status(
-        tensors: Tensors, *, plan_at: int | None = plan.ctypes.data, plan_bytes: int = plan.nbytes, scratch: int = 800_000
+        tensors: Tensors,
+        *,
+        plan_at: int | None = plan.ctypes.data,
+        plan_bytes: int = plan.nbytes,
+        scratch: int = 800_000,
     ) -> int:
         return int(_library().voxpress_fbank_run(options, plan_at, plan_bytes, tensors, at, scratch))
 

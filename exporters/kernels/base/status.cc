@@ -20,6 +20,12 @@ const char* status_text(Status status) {
       return "the packed weights are not those of this layer, or were packed for another instruction set";
     case Status::kBadIsa:
       return "the instruction set is unknown, or this machine does not have it";
+    case Status::kBadQuantization:
+      return "a quantization scale is not positive and finite, or a zero point is not 0..255";
+    case Status::kBadAlgorithm:
+      return "the algorithm is unknown, or this layer cannot be run by it";
+    case Status::kBadShare:
+      return "the share of a call is not one of its parts";
   }
   return "unknown status";
 }

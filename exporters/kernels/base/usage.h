@@ -9,6 +9,7 @@ namespace voxpress {
 // One value per row of kernels.inc.
 enum class Kernel : uint32_t {
 #define VOXPRESS_CONV2D_KERNEL(name) name,
+#define VOXPRESS_CONV2DU8_KERNEL(name) name,
 #define VOXPRESS_STATSPOOL_KERNEL(name) name,
 #define VOXPRESS_FBANK_KERNEL(name) name,
 #include "kernels.inc"

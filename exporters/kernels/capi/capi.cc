@@ -7,6 +7,7 @@
 #include "base/usage.h"
 #include "bitpack/unpack.h"
 #include "conv/conv2d.h"
+#include "conv_u8/conv2d_u8.h"
 #include "frontend/chunks.h"
 #include "frontend/fbank.h"
 #include "pool/stats_pool.h"
@@ -15,9 +16,12 @@
 
 using voxpress::Conv2dShape;
 using voxpress::Conv2dTensors;
+using voxpress::Conv2dU8Shape;
+using voxpress::Conv2dU8Tensors;
 using voxpress::Conv2dWeights;
 using voxpress::FbankOptions;
 using voxpress::FbankTensors;
+using voxpress::Share;
 using voxpress::StatsPoolShape;
 
 // One conv2d call. The order of the fields is the surface: a caller lays them out as C does on a 64-bit ABI.
@@ -27,6 +31,15 @@ struct VoxpressConv2d {
   Conv2dTensors tensors;
   void* scratch;
   size_t scratch_bytes;
+};
+
+struct VoxpressConv2dU8 {
+  Conv2dU8Shape shape;
+  Conv2dWeights weights;
+  Conv2dU8Tensors tensors;
+  void* scratch;
+  size_t scratch_bytes;
+  Share share;
 };
 
 VOXPRESS_EXPORT int32_t voxpress_unpack(const void* packed, size_t packed_bytes, int32_t bits, int64_t first,
@@ -63,6 +76,41 @@ VOXPRESS_EXPORT int32_t voxpress_conv2d_run_packed(const VoxpressConv2d* call, c
                                                    size_t packed_bytes) {
   return static_cast<int32_t>(voxpress::conv2d_run_packed(call->shape, packed, packed_bytes, call->tensors,
                                                           call->scratch, call->scratch_bytes));
+}
+
+VOXPRESS_EXPORT int32_t voxpress_conv2d_u8_check(const VoxpressConv2dU8* call) {
+  return static_cast<int32_t>(voxpress::conv2d_u8_check(call->shape, call->weights));
+}
+
+VOXPRESS_EXPORT size_t voxpress_conv2d_u8_scratch_bytes(const VoxpressConv2dU8* call) {
+  return voxpress::conv2d_u8_scratch_bytes(call->shape);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_conv2d_u8_run(const VoxpressConv2dU8* call) {
+  return static_cast<int32_t>(
+      voxpress::conv2d_u8_run(call->shape, call->weights, call->tensors, call->scratch, call->scratch_bytes));
+}
+
+VOXPRESS_EXPORT size_t voxpress_conv2d_u8_packed_bytes(const VoxpressConv2dU8* call) {
+  return voxpress::conv2d_u8_packed_bytes(call->shape);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_conv2d_u8_pack(const VoxpressConv2dU8* call, void* packed, size_t packed_bytes) {
+  return static_cast<int32_t>(voxpress::conv2d_u8_pack(call->shape, call->weights, packed, packed_bytes, call->share));
+}
+
+VOXPRESS_EXPORT size_t voxpress_conv2d_u8_packed_scratch_bytes(const VoxpressConv2dU8* call) {
+  return voxpress::conv2d_u8_packed_scratch_bytes(call->shape);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_conv2d_u8_run_packed(const VoxpressConv2dU8* call, const void* packed,
+                                                      size_t packed_bytes) {
+  return static_cast<int32_t>(voxpress::conv2d_u8_run_packed(call->shape, packed, packed_bytes, call->tensors,
+                                                             call->scratch, call->scratch_bytes, call->share));
+}
+
+VOXPRESS_EXPORT const char* voxpress_conv2d_u8_kernel_name(const VoxpressConv2dU8* call) {
+  return voxpress::conv2d_u8_kernel_name(call->shape);
 }
 
 VOXPRESS_EXPORT int32_t voxpress_stats_pool_run(const StatsPoolShape* shape, const float* input, float* output) {

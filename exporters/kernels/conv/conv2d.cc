@@ -4,33 +4,13 @@
 #include <cstdint>
 #include <cstring>
 
-#include "base/checked.h"
 #include "base/isa.h"
 #include "base/usage.h"
+#include "conv/geometry.h"
 #include "conv/variants.h"
 
 namespace voxpress {
 namespace {
-
-// Far above any real layer, and low enough that sums of a few of these stay inside 64 bits.
-constexpr int64_t kMaxSize = int64_t{1} << 31;
-
-bool in_range(int64_t value, int64_t least) { return value >= least && value <= kMaxSize; }
-
-bool geometry_ok(const Conv2dShape& s) {
-  const int64_t sizes[] = {s.batch,         s.in_frames,  s.in_mel,        s.in_channels, s.out_channels,
-                           s.kernel_frames, s.kernel_mel, s.stride_frames, s.stride_mel,  s.groups};
-  for (const int64_t size : sizes) {
-    if (!in_range(size, 1)) return false;
-  }
-  if (!in_range(s.pad_frames, 0) || !in_range(s.pad_mel, 0)) return false;
-  if (s.in_channels % s.groups != 0 || s.out_channels % s.groups != 0) return false;
-  if (s.kernel_frames > s.in_frames + 2 * s.pad_frames || s.kernel_mel > s.in_mel + 2 * s.pad_mel) return false;
-  int64_t count;
-  return element_count(&count, s.batch, s.in_frames, s.in_mel, s.in_channels) &&
-         element_count(&count, s.batch, conv2d_out_frames(s), conv2d_out_mel(s), s.out_channels) &&
-         element_count(&count, s.out_channels, s.kernel_frames, s.kernel_mel, s.in_channels / s.groups);
-}
 
 struct Choice {
   Kernel id;
@@ -107,8 +87,6 @@ Status check_buffers(const Conv2dTensors& tensors, const void* scratch, size_t s
   if (tensors.input == nullptr || tensors.output == nullptr || scratch == nullptr) return Status::kNullPointer;
   return scratch_bytes < needed_bytes || !is_aligned(scratch) ? Status::kBadBufferSize : Status::kOk;
 }
-
-bool bits_ok(int32_t bits) { return (bits >= 1 && bits <= 8) || bits == 32; }
 
 }  // namespace
 

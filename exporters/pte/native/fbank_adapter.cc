@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "arguments.h"
+#include "call.h"
 #include "frontend/fbank.h"
 
 namespace voxpress::pte {
@@ -22,10 +22,10 @@ bool read_options(Arguments* arguments, FbankOptions* options, int64_t* version)
   options->window_samples = size_of(arguments->integer());
   options->shift_samples = size_of(arguments->integer());
   options->num_mel_bins = size_of(arguments->integer());
-  options->sample_scale = static_cast<float>(arguments->number());
-  options->preemphasis = static_cast<float>(arguments->number());
-  options->low_hz = static_cast<float>(arguments->number());
-  options->high_hz = static_cast<float>(arguments->number());
+  options->sample_scale = static_cast<float>(arguments->real());
+  options->preemphasis = static_cast<float>(arguments->real());
+  options->low_hz = static_cast<float>(arguments->real());
+  options->high_hz = static_cast<float>(arguments->real());
   const int64_t window = arguments->integer(), flags = arguments->integer();
   options->window = static_cast<FbankWindow>(window == static_cast<int32_t>(window) ? window : -1);
   options->round_to_power_of_two = (flags & kRoundToPowerOfTwo) != 0;
@@ -51,7 +51,8 @@ void fbank_out(KernelRuntimeContext& context, Stack stack) {
   if (!succeeded(context, kOp, fbank_check(options))) return;
   const int64_t batch = samples->size(0), frames = fbank_frames(options, samples->size(1));
   if (!succeeded(context, kOp, batch >= 1 && frames >= 1 ? Status::kOk : Status::kBadShape)) return;
-  if (!resize(context, kOp, *out, {batch, frames, int64_t{options.num_mel_bins}})) return;
+  const int64_t size[] = {batch, frames, options.num_mel_bins};
+  if (!resize(context, kOp, *out, size, 3)) return;
 
   // The tables are made anew at each call: the runtime keeps nothing for a kernel, and they take less time than a frame
   // of any network.

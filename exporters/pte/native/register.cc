@@ -24,6 +24,7 @@ int voxpress_register_ops(void) {
   using ::executorch::runtime::Kernel;
   const Kernel kernels[] = {
       Kernel("voxpress::conv2d.out", voxpress::pte::conv2d_out),
+      Kernel("voxpress::conv2d_u8.out", voxpress::pte::conv2d_u8_out),
       Kernel("voxpress::fbank.out", voxpress::pte::fbank_out),
       Kernel("voxpress::stats_pool.out", voxpress::pte::stats_pool_out),
   };
@@ -36,5 +37,7 @@ int voxpress_register_ops(void) {
 }
 
 size_t voxpress_release_packed(void) { return voxpress::pte::packed_store().clear(); }
+
+void voxpress_set_low_memory(int low_memory) { voxpress::pte::set_low_memory(low_memory != 0); }
 
 size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }

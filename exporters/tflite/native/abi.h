@@ -25,12 +25,13 @@ struct Tensor {
   int32_t type;
   void* data;
   IntArray* dims;
-  unsigned char params[8];
+  float scale;  // these two: of a u8 tensor as the file says, 0 and 0 if it does not
+  int32_t zero;
   int32_t allocation_type;
   size_t bytes;
   unsigned char rest[64];
 };
-static_assert(sizeof(Tensor) == 112 && offsetof(Tensor, bytes) == 40);
+static_assert(sizeof(Tensor) == 112 && offsetof(Tensor, scale) == 24 && offsetof(Tensor, bytes) == 40);
 
 struct Node {
   IntArray* inputs;

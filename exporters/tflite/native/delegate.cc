@@ -39,8 +39,8 @@ bool is_named(const Registration& registration, const char* name) {
 }
 
 bool is_ours(const Registration& registration) {
-  return is_named(registration, kConv2dName) || is_named(registration, kStatsPoolName) ||
-         is_named(registration, kFbankName);
+  return is_named(registration, kConv2dName) || is_named(registration, kConv2dU8Name) ||
+         is_named(registration, kStatsPoolName) || is_named(registration, kFbankName);
 }
 
 // Hands one node to a kernel of ours.
@@ -106,12 +106,19 @@ int32_t prepare(Context* context, Delegate* delegate) {
 }  // namespace
 }  // namespace voxpress::tflite
 
-VOXPRESS_EXPORT voxpress::tflite::Delegate* tflite_plugin_create_delegate(const char* const* /*keys*/,
-                                                                          const char* const* /*values*/, size_t count,
+// The one option is low_memory: 1 keeps weights packed and expands them at each call, 0 expands them once. Without it
+// the environment says (see prepared/settings.h).
+VOXPRESS_EXPORT voxpress::tflite::Delegate* tflite_plugin_create_delegate(const char* const* keys,
+                                                                          const char* const* values, size_t count,
                                                                           void (*report_error)(const char*)) {
-  if (count != 0) {
-    if (report_error != nullptr) report_error("voxpress: the delegate takes no options");
-    return nullptr;
+  bool low_memory = voxpress::low_memory_wanted();
+  for (size_t j = 0; j < count; ++j) {
+    const bool on = std::strcmp(values[j], "1") == 0;
+    if (std::strcmp(keys[j], "low_memory") != 0 || !(on || std::strcmp(values[j], "0") == 0)) {
+      if (report_error != nullptr) report_error("voxpress: the delegate's one option is low_memory, 0 or 1");
+      return nullptr;
+    }
+    low_memory = on;
   }
   if (voxpress::apply_settings() != voxpress::Status::kOk) {
     if (report_error != nullptr) report_error(voxpress::kBadSettingsText);
@@ -119,7 +126,7 @@ VOXPRESS_EXPORT voxpress::tflite::Delegate* tflite_plugin_create_delegate(const 
   }
   auto* delegate = new (std::nothrow) voxpress::tflite::Delegate{};
   if (delegate == nullptr) return nullptr;
-  delegate->data = voxpress::tflite::Store::create(voxpress::low_memory_wanted());
+  delegate->data = voxpress::tflite::Store::create(low_memory);
   if (delegate->data == nullptr) {
     delete delegate;
     return nullptr;

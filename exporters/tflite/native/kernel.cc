@@ -6,8 +6,10 @@
 #include <new>
 
 #include "conv/conv2d.h"
+#include "conv_u8/conv2d_u8.h"
 #include "options.h"
 #include "pool/stats_pool.h"
+#include "prepared/run_layer.h"
 
 namespace voxpress::tflite {
 
@@ -41,15 +43,17 @@ Scratch::~Scratch() { ::operator delete(data_, std::align_val_t{64}); }
 namespace {
 
 constexpr int kMaxInputs = 6;
+constexpr int32_t kThreads = 1;
+enum class Op { kConv2d, kConv2dU8, kStatsPool };
 enum Conv2dInput { kX, kCodes, kPalette, kScale, kBias, kResidual };
 
 // A node as it was in the file. Tensors are kept by index: the runtime moves its tensor array.
 struct Kernel {
-  bool is_conv2d = false;
+  Op op = Op::kStatsPool;
   const char* problem = nullptr;  // found at creation, reported in prepare: creation itself cannot fail
   int32_t inputs[kMaxInputs] = {-1, -1, -1, -1, -1, -1};
   int32_t output = -1;
-  Conv2dShape conv2d;
+  Conv2dU8Shape layer;  // of conv2d, which is float throughout, only `conv` and the elements
   StatsPoolShape stats_pool;
   Scratch* scratch = nullptr;
   Store* store = nullptr;
@@ -71,6 +75,32 @@ const char* take_tensors(const Context& context, const Node& node, int expected_
   return known(kernel->output) ? nullptr : "the output is missing";
 }
 
+const char* name_of(Op op) {
+  switch (op) {
+    case Op::kConv2d:
+      return kConv2dName;
+    case Op::kConv2dU8:
+      return kConv2dU8Name;
+    case Op::kStatsPool:
+      return kStatsPoolName;
+  }
+  return "";
+}
+
+const char* parse_options(const void* bytes, size_t size, Kernel* kernel) {
+  Conv2dU8Shape& layer = kernel->layer;
+  switch (kernel->op) {
+    case Op::kConv2d:
+      layer.input = layer.residual = layer.output = Element::kF32;
+      return parse_conv2d_options(bytes, size, &layer.conv);
+    case Op::kConv2dU8:
+      return parse_conv2d_u8_options(bytes, size, &layer);
+    case Op::kStatsPool:
+      break;
+  }
+  return parse_stats_pool_options(bytes, size);
+}
+
 const char* parse_node(Context* context, const DelegateParams& params, Kernel* kernel) {
   Node* node = nullptr;
   Registration* registration = nullptr;
@@ -79,22 +109,29 @@ const char* parse_node(Context* context, const DelegateParams& params, Kernel* k
       registration->custom_name == nullptr) {
     return "the runtime gave no single custom node";
   }
-  kernel->is_conv2d = std::strcmp(registration->custom_name, kConv2dName) == 0;
+  for (const Op op : {Op::kConv2d, Op::kConv2dU8}) {
+    if (std::strcmp(registration->custom_name, name_of(op)) == 0) kernel->op = op;
+  }
   const void* bytes = node->custom_initial_data;
   const size_t size = node->custom_initial_data_size < 0 ? 0 : static_cast<size_t>(node->custom_initial_data_size);
-  if (const char* problem = kernel->is_conv2d ? parse_conv2d_options(bytes, size, &kernel->conv2d)
-                                              : parse_stats_pool_options(bytes, size)) {
-    return problem;
-  }
-  return take_tensors(*context, *node, kernel->is_conv2d ? kMaxInputs : 1, kernel);
+  if (const char* problem = parse_options(bytes, size, kernel)) return problem;
+  return take_tensors(*context, *node, kernel->op == Op::kStatsPool ? 1 : kMaxInputs, kernel);
 }
 
 const Tensor* tensor_or_null(const Context& context, int32_t index) {
   return index == kOptionalTensor ? nullptr : &context.tensors[index];
 }
 
-bool is_float_rank_4(const Tensor& tensor) {
-  return tensor.type == kTfFloat32 && tensor.dims != nullptr && tensor.dims->size == 4;
+bool is_rank_4(const Tensor& tensor, Element element) {
+  const int32_t type = element == Element::kU8 ? kTfUint8 : kTfFloat32;
+  return tensor.type == type && tensor.dims != nullptr && tensor.dims->size == 4;
+}
+
+// Files name a u8 tensor's quantization twice: in the op's options, which count, and at the tensor, for other tools. A
+// tensor may leave it out; one that contradicts the options is another tensor than the op was made for.
+bool agrees(const Tensor& tensor, Element element, const Quantization& quantization) {
+  if (element == Element::kF32 || tensor.scale == 0.0f) return true;
+  return tensor.scale == quantization.scale && tensor.zero == quantization.zero;
 }
 
 bool same_dims(const IntArray& dims, const int64_t (&expected)[4]) {
@@ -126,7 +163,7 @@ Conv2dWeights weights_of(const Context& context, const Kernel& kernel) {
 }
 
 int32_t fail(Context* context, const Kernel& kernel, const char* problem) {
-  context->report_error(context, "%s: %s", kernel.is_conv2d ? kConv2dName : kStatsPoolName, problem);
+  context->report_error(context, "%s: %s", name_of(kernel.op), problem);
   return kTfError;
 }
 
@@ -146,15 +183,38 @@ bool fit_int32(const int64_t (&dims)[4]) {
 }
 
 // Packs the weights, unless that was done at an earlier prepare, and reserves scratch. Null, or what went wrong.
-const char* prepare_weights(const Context& context, Kernel* kernel) {
+template <typename Shape>
+const char* prepare_weights(const Context& context, const Shape& shape, Kernel* kernel) {
   if (kernel->packed == nullptr && !kernel->store->low_memory()) {
     Status status = Status::kOk;
-    kernel->packed = kernel->store->packed().get(kernel->conv2d, weights_of(context, *kernel), &status);
+    kernel->packed = kernel->store->packed().get(shape, weights_of(context, *kernel), &status);
     if (status != Status::kOk) return status_text(status);
   }
-  const size_t scratch_bytes =
-      kernel->packed == nullptr ? conv2d_scratch_bytes(kernel->conv2d) : conv2d_packed_scratch_bytes(kernel->conv2d);
+  const size_t scratch_bytes = layer_scratch_bytes(shape, kernel->packed != nullptr, kThreads);
   return kernel->scratch->reserve(scratch_bytes) ? nullptr : "no memory for scratch";
+}
+
+const char* element_problem(Element element, const char* if_float, const char* if_u8) {
+  return element == Element::kU8 ? if_u8 : if_float;
+}
+
+// What is wrong with the activations' types, ranks and quantizations; null if nothing is.
+const char* activation_problem(const Context& context, const Kernel& kernel) {
+  const Conv2dU8Shape& layer = kernel.layer;
+  const Tensor& x = context.tensors[kernel.inputs[kX]];
+  const Tensor* residual = tensor_or_null(context, kernel.inputs[kResidual]);
+  const Tensor& output = context.tensors[kernel.output];
+  if (!is_rank_4(x, layer.input)) {
+    return element_problem(layer.input, "x is not float32 [N, frames, mel, C]", "x is not u8 [N, frames, mel, C]");
+  }
+  if (output.type != (layer.output == Element::kU8 ? kTfUint8 : kTfFloat32)) {
+    return element_problem(layer.output, "the output is not float32", "the output is not u8");
+  }
+  if (!agrees(x, layer.input, layer.in) || !agrees(output, layer.output, layer.out) ||
+      (residual != nullptr && !agrees(*residual, layer.residual, layer.res))) {
+    return "a tensor's quantization is not that of the options";
+  }
+  return nullptr;
 }
 
 int32_t prepare_conv2d(Context* context, Kernel* kernel) {
@@ -163,7 +223,7 @@ int32_t prepare_conv2d(Context* context, Kernel* kernel) {
   const Tensor* palette = tensor_or_null(*context, kernel->inputs[kPalette]);
   const Tensor& scale = context->tensors[kernel->inputs[kScale]];
   const Tensor& bias = context->tensors[kernel->inputs[kBias]];
-  if (!is_float_rank_4(x)) return fail(context, *kernel, "x is not float32 [N, frames, mel, C]");
+  if (const char* problem = activation_problem(*context, *kernel)) return fail(context, *kernel, problem);
   if (!is_constant(codes, kTfUint8)) return fail(context, *kernel, "codes are not a constant uint8 vector");
   if (palette != nullptr && !is_constant(*palette, kTfFloat32)) {
     return fail(context, *kernel, "the palette is not a constant float32 vector");
@@ -171,28 +231,34 @@ int32_t prepare_conv2d(Context* context, Kernel* kernel) {
   if (!is_constant(scale, kTfFloat32) || !is_constant(bias, kTfFloat32)) {
     return fail(context, *kernel, "scale and bias are not constant float32 vectors");
   }
-  Conv2dShape& shape = kernel->conv2d;
+  const bool exact = kernel->op == Op::kConv2d;
+  Conv2dShape& shape = kernel->layer.conv;
   shape.batch = x.dims->data[0];
   shape.in_frames = x.dims->data[1];
   shape.in_mel = x.dims->data[2];
   shape.in_channels = x.dims->data[3];
   shape.out_channels = scale.dims->data[0];
-  const Status status = conv2d_check(shape, weights_of(*context, *kernel));
+  const Conv2dWeights weights = weights_of(*context, *kernel);
+  const Status status = exact ? conv2d_check(shape, weights) : conv2d_u8_check(kernel->layer, weights);
   if (status != Status::kOk) return fail(context, *kernel, status_text(status));
   const int64_t dims[] = {shape.batch, conv2d_out_frames(shape), conv2d_out_mel(shape), shape.out_channels};
   if (!fit_int32(dims)) return fail(context, *kernel, status_text(Status::kBadShape));
   const Tensor* residual = tensor_or_null(*context, kernel->inputs[kResidual]);
-  if (residual != nullptr && !(is_float_rank_4(*residual) && same_dims(*residual->dims, dims))) {
-    return fail(context, *kernel, "the residual is not float32 of the output's shape");
+  const Element element = kernel->layer.residual;
+  if (residual != nullptr && !(is_rank_4(*residual, element) && same_dims(*residual->dims, dims))) {
+    return fail(context, *kernel,
+                element_problem(element, "the residual is not float32 of the output's shape",
+                                "the residual is not u8 of the output's shape"));
   }
-  if (context->tensors[kernel->output].type != kTfFloat32) return fail(context, *kernel, "the output is not float32");
-  if (const char* problem = prepare_weights(*context, kernel)) return fail(context, *kernel, problem);
+  const char* problem =
+      exact ? prepare_weights(*context, shape, kernel) : prepare_weights(*context, kernel->layer, kernel);
+  if (problem != nullptr) return fail(context, *kernel, problem);
   return resize_output(context, *kernel, dims) ? kTfOk : fail(context, *kernel, "the output cannot be resized");
 }
 
 int32_t prepare_stats_pool(Context* context, Kernel* kernel) {
   const Tensor& x = context->tensors[kernel->inputs[kX]];
-  if (!is_float_rank_4(x)) return fail(context, *kernel, "x is not float32 [N, frames, mel, C]");
+  if (!is_rank_4(x, Element::kF32)) return fail(context, *kernel, "x is not float32 [N, frames, mel, C]");
   kernel->stats_pool = {x.dims->data[0], x.dims->data[1], x.dims->data[2], x.dims->data[3]};
   const Status status = stats_pool_check(kernel->stats_pool);
   if (status != Status::kOk) return fail(context, *kernel, status_text(status));
@@ -203,29 +269,52 @@ int32_t prepare_stats_pool(Context* context, Kernel* kernel) {
 }
 
 // Activations must have the size they had in prepare; a runtime that resized one without asking again is stopped here.
-bool has_bytes(const Tensor& tensor, int64_t elements) {
-  return tensor.data != nullptr && tensor.bytes == static_cast<size_t>(elements) * sizeof(float);
+bool has_bytes(const Tensor& tensor, int64_t elements, Element element = Element::kF32) {
+  const size_t size = element == Element::kU8 ? sizeof(uint8_t) : sizeof(float);
+  return tensor.data != nullptr && tensor.bytes == static_cast<size_t>(elements) * size;
+}
+
+template <typename Shape, typename Tensors>
+Status run(const Context& context, const Kernel& kernel, const Shape& shape, const Tensors& tensors) {
+  const Conv2dWeights weights = weights_of(context, kernel);
+  LayerCall<Shape, Tensors> call;
+  call.shape = &shape;
+  call.weights = &weights;
+  call.packed = kernel.packed;
+  call.tensors = &tensors;
+  call.scratch = kernel.scratch->data();
+  call.scratch_bytes = kernel.scratch->size();
+  call.threads = kThreads;
+  return run_layer(call);
 }
 
 int32_t invoke_conv2d(Context* context, const Kernel& kernel) {
-  const Conv2dShape& shape = kernel.conv2d;
+  const Conv2dU8Shape& layer = kernel.layer;
+  const Conv2dShape& shape = layer.conv;
   const Tensor& x = context->tensors[kernel.inputs[kX]];
   const Tensor* residual = tensor_or_null(*context, kernel.inputs[kResidual]);
   Tensor& output = context->tensors[kernel.output];
   const int64_t out_elements = shape.batch * conv2d_out_frames(shape) * conv2d_out_mel(shape) * shape.out_channels;
-  if (!has_bytes(x, shape.batch * shape.in_frames * shape.in_mel * shape.in_channels) ||
-      !has_bytes(output, out_elements) || (residual != nullptr && !has_bytes(*residual, out_elements))) {
+  if (!has_bytes(x, shape.batch * shape.in_frames * shape.in_mel * shape.in_channels, layer.input) ||
+      !has_bytes(output, out_elements, layer.output) ||
+      (residual != nullptr && !has_bytes(*residual, out_elements, layer.residual))) {
     return fail(context, kernel, status_text(Status::kBadBufferSize));
   }
-  Conv2dTensors tensors;
-  tensors.input = static_cast<const float*>(x.data);
-  tensors.residual = residual == nullptr ? nullptr : static_cast<const float*>(residual->data);
-  tensors.output = static_cast<float*>(output.data);
-  const Scratch& scratch = *kernel.scratch;
-  const Status status = kernel.packed == nullptr
-                            ? conv2d_run(shape, weights_of(*context, kernel), tensors, scratch.data(), scratch.size())
-                            : conv2d_run_packed(shape, kernel.packed->data(), kernel.packed->size_bytes(), tensors,
-                                                scratch.data(), scratch.size());
+  const void* added = residual == nullptr ? nullptr : residual->data;
+  Status status = Status::kOk;
+  if (kernel.op == Op::kConv2d) {
+    Conv2dTensors tensors;
+    tensors.input = static_cast<const float*>(x.data);
+    tensors.residual = static_cast<const float*>(added);
+    tensors.output = static_cast<float*>(output.data);
+    status = run(*context, kernel, shape, tensors);
+  } else {
+    Conv2dU8Tensors tensors;
+    tensors.input = x.data;
+    tensors.residual = added;
+    tensors.output = output.data;
+    status = run(*context, kernel, layer, tensors);
+  }
   return status == Status::kOk ? kTfOk : fail(context, kernel, status_text(status));
 }
 
@@ -272,12 +361,12 @@ int32_t prepare(Context* context, Node* node) {
     return kTfError;
   }
   if (kernel->problem != nullptr) return fail(context, *kernel, kernel->problem);
-  return kernel->is_conv2d ? prepare_conv2d(context, kernel) : prepare_stats_pool(context, kernel);
+  return kernel->op == Op::kStatsPool ? prepare_stats_pool(context, kernel) : prepare_conv2d(context, kernel);
 }
 
 int32_t invoke(Context* context, Node* node) {
   const auto& kernel = *static_cast<const Kernel*>(node->user_data);
-  return kernel.is_conv2d ? invoke_conv2d(context, kernel) : invoke_stats_pool(context, kernel);
+  return kernel.op == Op::kStatsPool ? invoke_stats_pool(context, kernel) : invoke_conv2d(context, kernel);
 }
 
 }  // namespace

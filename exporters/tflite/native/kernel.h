@@ -11,6 +11,7 @@
 namespace voxpress::tflite {
 
 constexpr const char* kConv2dName = "voxpress.conv2d";
+constexpr const char* kConv2dU8Name = "voxpress.conv2d_u8";
 constexpr const char* kStatsPoolName = "voxpress.stats_pool";
 
 // Packed weights that all graphs of one delegate share. Counted, because the delegate and the kernels may be deleted in

@@ -17,6 +17,22 @@ struct Conv2dOptions {
 };
 static_assert(sizeof(Conv2dOptions) == 40, "the struct is the file format");
 
+struct QuantizationOptions {
+  float scale;
+  int32_t zero;
+};
+
+struct Conv2dU8Options {
+  char magic[4];
+  uint16_t version;
+  uint8_t bits;
+  uint8_t relu;
+  int32_t kernel_frames, kernel_mel, stride_frames, stride_mel, pad_frames, pad_mel, groups;
+  uint8_t input, residual, output, algorithm;
+  QuantizationOptions in, res, out;
+};
+static_assert(sizeof(Conv2dU8Options) == 64, "the struct is the file format");
+
 struct StatsPoolOptions {
   char magic[4];
   uint16_t version;
@@ -30,15 +46,14 @@ const char* read(const void* bytes, size_t size, const char (&magic)[5], int32_t
   std::memcpy(options, bytes, sizeof(Options));
   if (std::memcmp(options->magic, magic, 4) != 0) return "custom options have the wrong magic";
   if (options->version != version) return status_text(Status::kBadVersion);
-  if (options->reserved != 0) return "custom options use a reserved field";
   return nullptr;
 }
 
-}  // namespace
+constexpr const char* kReserved = "custom options use a reserved field";
 
-const char* parse_conv2d_options(const void* bytes, size_t size, Conv2dShape* shape) {
-  Conv2dOptions options;
-  if (const char* problem = read(bytes, size, "VXC2", kConv2dVersion, &options)) return problem;
+// The fields that both convolutions have.
+template <typename Options>
+const char* take_geometry(const Options& options, Conv2dShape* shape) {
   if (options.relu > 1) return "relu is neither 0 nor 1";
   shape->bits = options.bits;
   shape->relu = options.relu == 1;
@@ -52,9 +67,34 @@ const char* parse_conv2d_options(const void* bytes, size_t size, Conv2dShape* sh
   return nullptr;
 }
 
+Quantization quantization_of(const QuantizationOptions& options) { return {options.scale, options.zero}; }
+
+}  // namespace
+
+const char* parse_conv2d_options(const void* bytes, size_t size, Conv2dShape* shape) {
+  Conv2dOptions options;
+  if (const char* problem = read(bytes, size, "VXC2", kConv2dVersion, &options)) return problem;
+  return options.reserved != 0 ? kReserved : take_geometry(options, shape);
+}
+
+const char* parse_conv2d_u8_options(const void* bytes, size_t size, Conv2dU8Shape* shape) {
+  Conv2dU8Options options;
+  if (const char* problem = read(bytes, size, "VXU8", kConv2dU8Version, &options)) return problem;
+  if (options.input > 1 || options.residual > 1 || options.output > 1) return "an element type is neither 0 nor 1";
+  shape->input = static_cast<Element>(options.input);
+  shape->residual = static_cast<Element>(options.residual);
+  shape->output = static_cast<Element>(options.output);
+  shape->in = quantization_of(options.in);
+  shape->res = quantization_of(options.res);
+  shape->out = quantization_of(options.out);
+  shape->algorithm = static_cast<Algorithm>(options.algorithm);
+  return take_geometry(options, &shape->conv);
+}
+
 const char* parse_stats_pool_options(const void* bytes, size_t size) {
   StatsPoolOptions options;
-  return read(bytes, size, "VXSP", kStatsPoolVersion, &options);
+  if (const char* problem = read(bytes, size, "VXSP", kStatsPoolVersion, &options)) return problem;
+  return options.reserved != 0 ? kReserved : nullptr;
 }
 
 }  // namespace voxpress::tflite

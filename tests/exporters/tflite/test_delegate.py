@@ -188,9 +188,10 @@ def test_exports_its_three_functions_and_needs_no_tflite_symbols() -> None:
     assert not [symbol for symbol in needed if "tflite" in symbol.lower()]
 
 
-def test_an_option_is_refused() -> None:
-    with pytest.raises(ValueError, match="the delegate takes no options"):
-        load_delegate(str(native_path("tflite_delegate")), {"threads": "2"})
+@pytest.mark.parametrize("options", [{"threads": "2"}, {"low_memory": "yes"}, {"low_memory": "1", "": "1"}])
+def test_unknown_options_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="the delegate's one option is low_memory, 0 or 1"):
+        load_delegate(str(native_path("tflite_delegate")), options)
 
 
 def _set_type(which: int, value: int, node: int = 0) -> Callable[[Any], None]:

@@ -1,30 +1,34 @@
-// What the adapters of all ops share: reading a call's arguments, sizing the output, and saying what went wrong.
+// What the boxed kernels share: reading arguments, saying what is wrong with them, sizing outputs, running a layer.
 #pragma once
 
 #include <executorch/runtime/core/exec_aten/exec_aten.h>
 #include <executorch/runtime/core/exec_aten/util/tensor_util.h>
-#include <executorch/runtime/platform/log.h>
 
 #include <cstddef>
-#include <limits>
+#include <cstdint>
 
 #include "adapters.h"
 #include "base/status.h"
+#include "conv/conv2d.h"
+#include "conv_u8/conv2d_u8.h"
 
 namespace voxpress::pte {
 
 using ::executorch::aten::ScalarType;
-using ::executorch::aten::SizesType;
 using ::executorch::aten::Tensor;
 using ::executorch::runtime::Error;
 using ::executorch::runtime::EValue;
 using ::executorch::runtime::KernelRuntimeContext;
 using ::executorch::runtime::Result;
 
-inline void fail(KernelRuntimeContext& context, Error error, const char* op, const char* what) {
-  ET_LOG(Error, "%s: %s", op, what);
-  context.fail(error);
-}
+// Records an error in the context and explains it in the runtime's log.
+void fail(KernelRuntimeContext& context, Error error, const char* op, const char* what);
+
+// True if the status is kOk; else it is recorded.
+bool succeeded(KernelRuntimeContext& context, const char* op, Status status);
+
+// Gives the output its size, `rank` dimensions of at most 4. False, and recorded, if its memory does not allow that.
+bool resize(KernelRuntimeContext& context, const char* op, const Tensor& out, const int64_t* size, int rank);
 
 // The arguments of a call, read one after the other. After the first that is missing or of the wrong kind, `ok` is
 // false and all further reads give empty values.
@@ -42,6 +46,19 @@ class Arguments {
     return &tensor;
   }
 
+  // A float or a u8 tensor [N, frames, mel, C].
+  const Tensor* activation() {
+    EValue* value = peek();
+    const bool is_u8 = value != nullptr && value->isTensor() && value->toTensor().scalar_type() == ScalarType::Byte;
+    return tensor(is_u8 ? ScalarType::Byte : ScalarType::Float, 4);
+  }
+
+  const Tensor* optional_activation() {
+    if (EValue* value = peek(); value == nullptr || !value->isNone()) return activation();
+    ++position_;
+    return nullptr;
+  }
+
   const Tensor* optional_tensor(ScalarType type, int rank) {
     EValue* value = peek();
     if (value == nullptr || !value->isNone()) return tensor(type, rank);
@@ -55,16 +72,16 @@ class Arguments {
     return value->toInt();
   }
 
+  double real() {
+    EValue* value = next();
+    if (value == nullptr || !value->isDouble()) return reject(), 0.0;
+    return value->toDouble();
+  }
+
   bool boolean() {
     EValue* value = next();
     if (value == nullptr || !value->isBool()) return reject(), false;
     return value->toBool();
-  }
-
-  double number() {
-    EValue* value = next();
-    if (value == nullptr || !value->isDouble()) return reject(), 0;
-    return value->toDouble();
   }
 
   // A list of two integers: frames, mel.
@@ -107,25 +124,24 @@ class Arguments {
   bool ok_ = true;
 };
 
-// Sizes the output, whose rank is the number of sizes.
-template <size_t kRank>
-bool resize(KernelRuntimeContext& context, const char* op, const Tensor& out, const int64_t (&wanted)[kRank]) {
-  SizesType sizes[kRank];
-  Error error = Error::Ok;
-  for (size_t axis = 0; axis < kRank; ++axis) {
-    if (wanted[axis] > std::numeric_limits<SizesType>::max()) error = Error::InvalidArgument;
-    sizes[axis] = static_cast<SizesType>(wanted[axis]);
-  }
-  if (error == Error::Ok) error = ::executorch::runtime::resize_tensor(out, {sizes, kRank});
-  if (error == Error::Ok) return true;
-  fail(context, error, op, "the output does not fit into the memory planned for it");
-  return false;
-}
+// The arguments that conv2d and conv2d_u8 begin with.
+struct LayerArguments {
+  const Tensor* x = nullptr;
+  const Tensor* residual = nullptr;
+  Conv2dShape shape;
+  Conv2dWeights weights;
+};
 
-inline bool succeeded(KernelRuntimeContext& context, const char* op, Status status) {
-  if (status == Status::kOk) return true;
-  fail(context, status == Status::kBadVersion ? Error::NotSupported : Error::InvalidArgument, op, status_text(status));
-  return false;
-}
+// Reads them. False, and recorded, if an argument is missing or of the wrong type.
+bool read_layer(KernelRuntimeContext& context, const char* op, Arguments* arguments, LayerArguments* layer);
+
+// Sizes the output and checks that the residual is of its size.
+bool resize_output(KernelRuntimeContext& context, const char* op, const LayerArguments& layer, const Tensor& out);
+
+// Runs a layer from packed weights, or from its codes if low memory is wanted or there is no memory for packed ones.
+void run(KernelRuntimeContext& context, const char* op, const Conv2dShape& shape, const Conv2dWeights& weights,
+         const Conv2dTensors& tensors);
+void run(KernelRuntimeContext& context, const char* op, const Conv2dU8Shape& shape, const Conv2dWeights& weights,
+         const Conv2dU8Tensors& tensors);
 
 }  // namespace voxpress::pte

@@ -1,0 +1,82 @@
+// The one-dimensional transforms of F(4x4,3x3) and F(2x2,3x3) for integers: see winograd/transforms.h. Their points are
+// integers, so that nothing is rounded: F4 has 0, 1, -1, 2, -2, F2 has 0, 1, -1.
+//
+// Inputs of 0..255 less a zero point stay inside 16 bits (at most 100 * 255); so do weights of -127..127 (at most
+// 49 * 127), which are multiplied by what makes them whole, kWeights of it to be divided out.
+#pragma once
+
+namespace voxpress {
+namespace {
+
+struct IntegerF2 {
+  static constexpr int kIn = 4;
+  static constexpr int kOut = 2;
+  static constexpr float kWeights[kIn] = {1.0f, 2.0f, 2.0f, 1.0f};
+
+  template <typename T>
+  static inline __attribute__((always_inline)) void input(const T (&d)[kIn], T (&v)[kIn]) {
+    v[0] = d[0] - d[2];
+    v[1] = d[1] + d[2];
+    v[2] = d[2] - d[1];
+    v[3] = d[3] - d[1];
+  }
+  template <typename T>
+  static inline __attribute__((always_inline)) void weights(const T (&g)[3], T (&u)[kIn]) {
+    const T even = g[0] + g[2];
+    u[0] = g[0];
+    u[1] = even + g[1];
+    u[2] = even - g[1];
+    u[3] = g[2];
+  }
+  template <typename T>
+  static inline __attribute__((always_inline)) void output(const T (&m)[kIn], T (&y)[kOut]) {
+    y[0] = m[0] + (m[1] + m[2]);
+    y[1] = (m[1] - m[2]) + m[3];
+  }
+};
+
+struct IntegerF4 {
+  static constexpr int kIn = 6;
+  static constexpr int kOut = 4;
+  static constexpr float kWeights[kIn] = {4.0f, -6.0f, -6.0f, 24.0f, 24.0f, 1.0f};
+
+  template <typename T>
+  static inline __attribute__((always_inline)) void input(const T (&d)[kIn], T (&v)[kIn]) {
+    const T even = d[4] - d[2] * 4;
+    const T odd = d[3] - d[1] * 4;
+    const T even2 = d[4] - d[2];
+    const T odd2 = d[3] - d[1];
+    v[0] = (d[0] - d[2]) * 4 + even2;
+    v[1] = even + odd;
+    v[2] = even - odd;
+    v[3] = even2 + odd2 * 2;
+    v[4] = even2 - odd2 * 2;
+    v[5] = (d[5] - d[3]) - odd2 * 4;
+  }
+  template <typename T>
+  static inline __attribute__((always_inline)) void weights(const T (&g)[3], T (&u)[kIn]) {
+    const T even = g[0] + g[2];
+    const T even4 = g[0] + g[2] * 4;
+    u[0] = g[0];
+    u[1] = even + g[1];
+    u[2] = even - g[1];
+    u[3] = even4 + g[1] * 2;
+    u[4] = even4 - g[1] * 2;
+    u[5] = g[2];
+  }
+  // The factors are powers of two, so that fused multiply-adds give the same.
+  template <typename T>
+  static inline __attribute__((always_inline)) void output(const T (&m)[kIn], T (&y)[kOut]) {
+    const T even = m[1] + m[2];
+    const T odd = m[1] - m[2];
+    const T even2 = m[3] + m[4];
+    const T odd2 = m[3] - m[4];
+    y[0] = (m[0] + even) + even2;
+    y[1] = odd + odd2 * 2.0f;
+    y[2] = even + even2 * 4.0f;
+    y[3] = (odd + odd2 * 8.0f) + m[5];
+  }
+};
+
+}  // namespace
+}  // namespace voxpress
