@@ -15,8 +15,12 @@ SUITES = (
     "tests/kernels/test_unpack.py",
     "tests/kernels/test_conv2d.py",
     "tests/kernels/test_stats_pool.py",
+    "tests/kernels/test_fbank.py",
+    "tests/exporters/test_long_audio.py",
     "tests/exporters/prepared",
     "tests/exporters/tflite/test_delegate.py",
+    "tests/exporters/tflite/test_fbank_kernel.py",
+    "tests/exporters/tflite/test_litert_capi.py",
 )
 # Says that a buffer has 100 bytes when it has 10; only a sanitizer that is awake notices.
 OVERRUN = """
