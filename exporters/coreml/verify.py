@@ -1,0 +1,77 @@
+"""Is a Core ML file's structure the artifact's? On Linux it cannot be run, so its tables and numbers are read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from exporters.coreml.emit import Precision, coremltools, table_of
+from pipeline.artifact.store import LoadedArtifact
+from pipeline.errors import VerificationError
+
+
+class CoremlFile(BaseModel):
+    """A Core ML file that was written and read back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    bytes: int  # of the whole folder
+    layers: int
+    tables: dict[int, int]  # layers by the width that Core ML stores
+
+
+def verify_coreml(path: Path, artifact: LoadedArtifact, *, precision: Precision) -> CoremlFile:
+    """Compare every layer's indices, table, scale, bias and geometry in the file with the artifact.
+
+    Indices must be equal, tables, scales and biases equal after rounding to `precision`. Raises VerificationError naming
+    the layer. What Core ML computes from them is not checked: that takes an Apple device.
+    """
+    operations = _operations(path)
+    tables: dict[int, int] = {}
+    for name, layer in artifact.layers.items():
+        table = table_of(layer)
+        convolution = operations.get(f"{name}.conv")
+        if convolution is None:
+            raise VerificationError(f"{path}: expected a convolution {name}.conv, found none")
+        node = layer.node
+        found = (tuple(convolution.strides.val), tuple(convolution.pad.val), int(convolution.groups.val))
+        (frames, mel) = node.padding
+        _equal(path, f"{name}: strides, padding and groups", found, (node.stride, (frames, frames, mel, mel), node.groups))
+        if table is not None:
+            weight = operations[f"{name}.weight"]
+            _equal(path, f"{name}: indices", np.array(weight.indices.val, np.uint8), table.indices)
+            _equal(path, f"{name}: look-up table", np.ravel(weight.lut.val), _rounded(table.lut, precision))
+            tables[table.bits] = tables.get(table.bits, 0) + 1
+        scale, bias = operations[f"{name}.scaled"].y.val, operations[f"{name}.biased"].y.val
+        _equal(path, f"{name}: scale", np.ravel(scale), _rounded(layer.scale, precision))
+        _equal(path, f"{name}: bias", np.ravel(bias), _rounded(layer.bias, precision))
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return CoremlFile(file=path.name, bytes=size, layers=len(artifact.layers), tables=dict(sorted(tables.items())))
+
+
+def _operations(path: Path) -> dict[str, Any]:
+    """The program's operations by name, with the values of their constants."""
+    ct = coremltools()
+    from coremltools.converters.mil.frontend.milproto.load import load
+
+    spec = ct.utils.load_spec(str(path))
+    weights = path / "Data" / "com.apple.CoreML" / "weights"
+    program = load(spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights))
+    return {operation.name: operation for operation in program.functions["main"].operations}
+
+
+def _rounded(values: Any, precision: Precision) -> Any:
+    return np.asarray(values).astype(precision)
+
+
+def _equal(path: Path, what: str, found: Any, expected: Any) -> None:
+    if isinstance(expected, np.ndarray):
+        same = np.array_equal(np.asarray(found).reshape(expected.shape), expected)
+    else:
+        same = found == expected
+    if not same:
+        raise VerificationError(f"{path}: expected {what} as in the artifact, found other values")
