@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,10 +15,10 @@ import numpy.typing as npt
 from calibration.activations import CalibrationFeatures, measure_ranges
 from calibration.ranges import MIN_UTTERANCES, ActivationRanges, RangeChoice, RangeMethod, read_ranges, write_ranges
 from exporters.algorithms import AlgorithmChoice, choose_algorithms
-from exporters.exported import ExportedFile, Format
+from exporters.exported import Agreement, ExportedFile, Format
 from exporters.fast import FastProgram
 from exporters.manifest import LongAudio, Lowering, Mode, ModelInput
-from exporters.pte.emit import emit_pte
+from exporters.pte.emit import emit_pte, emit_split_pte, weights_file_name
 from exporters.tflite.emit import emit_tflite
 from exporters.verify import FastReference, verify_model
 from pipeline.artifact.store import LoadedArtifact, read_artifact
@@ -58,6 +59,7 @@ class ExportRequest:
     fast: FastReference | None = None
     input: ModelInput = "fbank"
     chunk_seconds: float | None = None  # longer utterances are embedded as the mean of chunks of this length
+    split_weights: bool = False  # of a .pte with our ops: into a .ptd that all programs of the artifact share
 
     @property
     def mode(self) -> Mode:
@@ -68,13 +70,15 @@ class ExportRequest:
     def file_name(self) -> str:
         """<net>-<width>.<format>, with what is not the usual in between.
 
-        `-waveform`: takes samples; `-fallback`: a palettized network written with stock ops; `-fast`: mode fast.
+        `-waveform`: takes samples; `-fallback`: a palettized network written with stock ops; `-fast`: mode fast;
+        `-split`: the weights lie in a .ptd beside it.
         """
         quantized = any(node.bits < 32 for node in self.artifact.header.layers)
         fallback = "-fallback" if self.lowering == "stock" and quantized else ""
         waveform = "-waveform" if self.input == "waveform" else ""
         fast = "" if self.fast is None else "-fast"
-        return f"{self.artifact.header.name}{waveform}{fallback}{fast}.{self.format}"
+        split = "-split" if self.split_weights else ""
+        return f"{self.artifact.header.name}{waveform}{fallback}{fast}{split}.{self.format}"
 
     def long_audio(self, max_seconds: float) -> LongAudio | None:
         """The policy for long audio. Raises InputError if a chunk is not between the shortest and longest utterance."""
@@ -107,6 +111,8 @@ def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float)
     more than the mode allows (see `exporters.verify`).
     """
     artifact, fast, name = request.artifact, request.fast, request.file_name
+    if request.split_weights:
+        return _export_split(request, folder, max_seconds=max_seconds)
     data = request.emit(max_seconds)
     if fast is None:
         agreement = verify_model(data, request.format, artifact, max_seconds=max_seconds, name=name)
@@ -116,7 +122,35 @@ def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float)
         # The network on speech, then the front end before it on noise.
         agreement = fast.verify(replace(request, input="fbank").emit(max_seconds), request.format, name=name)
         fast.verify_waveform(data, request.format, name=name, max_seconds=max_seconds)
-    path = folder / name
+    return _written(request, folder, data, agreement, max_seconds)
+
+
+def _export_split(request: ExportRequest, folder: Path, *, max_seconds: float) -> ExportedFile:
+    """A .pte beside the .ptd with its weights, which is written too unless it is there already."""
+    if request.format != "pte" or request.lowering != "voxpress" or request.fast is not None:
+        found = f".{request.format}, {request.lowering} ops, mode {request.mode}"
+        raise InputError("--split-weights", expected="a .pte with VoxPress ops in mode exact", found=found)
+    long_audio = request.long_audio(max_seconds)
+    data, weights = emit_split_pte(
+        request.artifact, max_seconds=max_seconds, model_input=request.input, long_audio=long_audio
+    )
+    place = folder / weights_file_name(request.artifact)
+    if place.exists() and place.read_bytes() != weights:
+        raise InputError(place, expected="the weights of this artifact", found="other bytes under their name")
+    with tempfile.TemporaryDirectory(prefix="voxpress-") as scratch:
+        beside = Path(scratch) / place.name
+        beside.write_bytes(weights)
+        agreement = verify_model(
+            data, "pte", request.artifact, max_seconds=max_seconds, name=request.file_name, weights=beside
+        )
+    write_atomically(place, weights)
+    return _written(request, folder, data, agreement, max_seconds)
+
+
+def _written(
+    request: ExportRequest, folder: Path, data: bytes, agreement: Agreement, max_seconds: float
+) -> ExportedFile:
+    name, path = request.file_name, folder / request.file_name
     write_atomically(path, data)
     return ExportedFile(
         file=name,
@@ -224,6 +258,7 @@ def export_files(
     fast: FastOptions | None = None,
     model_input: str = "fbank",
     chunk_seconds: float | None = None,
+    split_weights: bool = False,
 ) -> list[ExportedFile]:
     """Write an artifact in `file_format` ("pte", "tflite" or "both") into `out`; with `fast`, in mode fast."""
     if file_format not in ("pte", "tflite", "both"):
@@ -239,7 +274,7 @@ def export_files(
     with progress.task("export", len(formats)) as task:
         for one in formats:
             lowering: Lowering = "stock" if fallback else "voxpress"
-            request = ExportRequest(artifact, label, one, lowering, reference, takes, chunk_seconds)
+            request = ExportRequest(artifact, label, one, lowering, reference, takes, chunk_seconds, split_weights)
             written.append(export_artifact(request, out, max_seconds=max_seconds))
             task.advance()
     return written

@@ -76,6 +76,7 @@ class ModelManifest(BaseModel):
     min_frames: PositiveInt
     max_frames: PositiveInt | None  # of one pass; None: no limit but memory
     long_audio: LongAudio | None = None  # None: an utterance longer than max_frames is refused
+    weights_file: str | None = None  # the .ptd beside a .pte whose weights lie there; its name holds their digest
     frontend: FrontEndSpec
     fast: FastManifest | None = None  # of mode fast
 
@@ -102,6 +103,7 @@ def model_manifest(
     model_input: ModelInput = "fbank",
     long_audio: LongAudio | None = None,
     fast: FastProgram | None = None,
+    weights_file: str | None = None,
 ) -> ModelManifest:
     """The manifest of a model file made from `artifact`, of mode `fast` if that is given."""
     header, stock = artifact.header, lowering == "stock"
@@ -122,6 +124,7 @@ def model_manifest(
         min_frames=min_frames(header.frontend),
         max_frames=max_frames,
         long_audio=long_audio,
+        weights_file=weights_file,
         frontend=header.frontend,
         fast=None if fast is None else _fast_manifest(fast),
     )

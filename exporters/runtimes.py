@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,29 +71,47 @@ def run_model(
     with_our_ops: bool = True,
     threads: int = 1,
 ) -> dict[str, Floats]:
-    """Outputs [N, E] by name of inputs [N, T, mel] or [N, S] (N = 1 for ExecuTorch), in a new process.
+    """Outputs [N, E] by name of inputs [N, T, mel] or [N, S] (N = 1 for ExecuTorch); see `run_models`."""
+    return run_models(runtime, [(model, inputs)], with_our_ops=with_our_ops, threads=threads)[0]
+
+
+def run_models(
+    runtime: LocalRuntime,
+    jobs: Sequence[tuple[Path, Mapping[str, Floats]]],
+    *,
+    with_our_ops: bool = True,
+    threads: int = 1,
+) -> list[dict[str, Floats]]:
+    """Outputs of several models, each on its inputs, one after the other in a new process.
 
     `with_our_ops`: with our delegate or op library, as an app that links it. Raises RuntimeRefusedError with the
-    runtime's reason (or the signal that ended it), MissingToolError if the runtime or our library is not there.
+    runtime's reason (or the signal that ended it) for the first model that it refuses, MissingToolError if the runtime
+    or our library is not there.
     """
     if runtime.version is None:
-        raise MissingToolError(
-            f"{runtime.name}: expected the runtime on this machine, found none; {_how_to_get(runtime)}"
-        )
+        what = f"{runtime.name}: expected the runtime on this machine, found none"
+        raise MissingToolError(f"{what}; {_how_to_get(runtime)}")
     with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
-        source, target = Path(name) / "inputs.npz", Path(name) / "outputs.npz"
-        np.savez(source, allow_pickle=False, **inputs)
+        words, targets = [], []
+        for index, (model, inputs) in enumerate(jobs):
+            source, target = Path(name) / f"{index}-inputs.npz", Path(name) / f"{index}-outputs.npz"
+            np.savez(source, allow_pickle=False, **inputs)
+            words += [str(model), str(source), str(target)]
+            targets.append(target)
         if runtime.format == "pte":
             library = str(native_path("pte_ops")) if with_our_ops else "-"
-            command = [sys.executable, "-m", "exporters.pte.any_model", str(model), library, str(source), str(target)]
+            command = [sys.executable, "-m", "exporters.pte.any_model", library]
         else:
             delegate = str(native_path("tflite_delegate")) if with_our_ops else "-"
             program = str(Path(__file__).parent / "tflite" / "any_runtime.py")
             python = [sys.executable, *(["-S"] if runtime.name == "tflite-runtime" else [])]
-            command = [*python, program, runtime.module, str(model), delegate, str(source), str(target), str(threads)]
-        _run(runtime, command)
-        with np.load(target) as stored:
-            return {key: np.asarray(stored[key], np.float32) for key in stored.files}
+            command = [*python, program, runtime.module, delegate, str(threads)]
+        _run(runtime, [*command, *words])
+        outputs = []
+        for target in targets:
+            with np.load(target) as stored:
+                outputs.append({key: np.asarray(stored[key], np.float32) for key in stored.files})
+    return outputs
 
 
 def _run(runtime: LocalRuntime, command: list[str]) -> None:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -42,7 +43,13 @@ _FRAME_COUNTS = (98, 200, 301)
 
 
 def verify_model(
-    data: bytes, file_format: Format, artifact: LoadedArtifact, *, max_seconds: float, name: str
+    data: bytes,
+    file_format: Format,
+    artifact: LoadedArtifact,
+    *,
+    max_seconds: float,
+    name: str,
+    weights: Path | None = None,
 ) -> Agreement:
     """How far the model's embeddings are from the reference's, for files of fp32 activations.
 
@@ -52,7 +59,7 @@ def verify_model(
     Raises VerificationError if a relative error max|e - r| / max|r| exceeds 1e-4.
     """
     with _native_chatter_held_back():
-        runner, reference = _runner(data, file_format), decode(artifact)
+        runner, reference = _runner(data, file_format, weights), decode(artifact)
         pairs = []
         manifest, wanted_of = runner.manifest, _embedder(reference, artifact.header.frontend)
         for utterance in _noise(artifact, max_seconds, manifest):
@@ -155,8 +162,10 @@ def _refuse(name: str, expected: str, found: float) -> None:
     raise VerificationError(f"{name}: expected embeddings of a cosine of at least {expected}, found {found:.5f}")
 
 
-def _runner(data: bytes, file_format: Literal["pte", "tflite"]) -> PteRunner | TfliteRunner:
-    return PteRunner(data) if file_format == "pte" else TfliteRunner(data)
+def _runner(
+    data: bytes, file_format: Literal["pte", "tflite"], weights: Path | None = None
+) -> PteRunner | TfliteRunner:
+    return PteRunner(data, weights) if file_format == "pte" else TfliteRunner(data)
 
 
 def _embedder(network: nn.Module, spec: FrontEndSpec) -> Callable[[Floats], Floats]:

@@ -1,6 +1,7 @@
 // ExecuTorch behind engine.h: the program is mapped, not read; activations and scratch are pages that cost nothing
 // until they are used, so that a model planned for long utterances stays small on short ones.
 #include <executorch/extension/data_loader/mmap_data_loader.h>
+#include <executorch/extension/flat_tensor/flat_tensor_data_map.h>
 #include <executorch/extension/memory_allocator/malloc_memory_allocator.h>
 #include <executorch/extension/tensor/tensor.h>
 #include <executorch/runtime/executor/method.h>
@@ -35,6 +36,7 @@ ThreadPool* get_threadpool();
 
 namespace {
 
+using ::executorch::extension::FlatTensorDataMap;
 using ::executorch::extension::MallocMemoryAllocator;
 using ::executorch::extension::MmapDataLoader;
 using ::executorch::runtime::Error;
@@ -152,7 +154,7 @@ class ScratchAllocator : public MemoryAllocator {
 // A method of a program with the memory it runs in.
 class LoadedMethod {
  public:
-  LoadedMethod(const Program& program, const char* name) {
+  LoadedMethod(const Program& program, const char* name, const FlatTensorDataMap* weights = nullptr) {
     const MethodMeta meta = require(program.method_meta(name), name);
     for (size_t i = 0; i < meta.num_memory_planned_buffers(); ++i) {
       const int64_t bytes = require(meta.memory_planned_buffer_size(i), name);
@@ -162,7 +164,7 @@ class LoadedMethod {
     }
     planned_ = std::make_unique<HierarchicalAllocator>(Span<Span<uint8_t>>(spans_.data(), spans_.size()));
     memory_ = std::make_unique<MemoryManager>(&structures_, planned_.get(), &scratch_);
-    method_ = std::make_unique<Method>(require(program.load_method(name, memory_.get()), name));
+    method_ = std::make_unique<Method>(require(program.load_method(name, memory_.get(), nullptr, weights), name));
   }
 
   Method& operator*() { return *method_; }
@@ -188,6 +190,35 @@ int64_t constant_or(const Program& program, const char* name, int64_t missing) {
   }
   return method->get_output(0).toInt();
 }
+
+// Weights that lie in a file beside the program, mapped; `map` is null if the program holds its own.
+class Weights {
+ public:
+  Weights(const Program& program, const std::string& model_path) {
+    constexpr char kMethod[] = "weights_file";
+    if (!program.method_meta(kMethod).ok()) return;
+    LoadedMethod method(program, kMethod);
+    require(method->execute(), kMethod);
+    if (method->outputs_size() != 1 || !method->get_output(0).isString()) {
+      throw std::runtime_error("weights_file: the method gives no text");
+    }
+    const auto text = method->get_output(0).toString();
+    const std::string name(text.data(), text.size());
+    if (name.empty() || name.find('/') != std::string::npos)
+      throw std::runtime_error("weights_file: no bare file name");
+    path_ = model_path.substr(0, model_path.find_last_of('/') + 1) + name;
+    loader_ = std::make_unique<MmapDataLoader>(
+        require(MmapDataLoader::from(path_.c_str(), MmapDataLoader::MlockConfig::NoMlock), "the weights file"));
+    map_ = std::make_unique<FlatTensorDataMap>(require(FlatTensorDataMap::load(loader_.get()), "the weights file"));
+  }
+
+  const FlatTensorDataMap* map() const { return map_.get(); }
+
+ private:
+  std::string path_;
+  std::unique_ptr<MmapDataLoader> loader_;
+  std::unique_ptr<FlatTensorDataMap> map_;
+};
 
 int32_t set_threads(int32_t threads) {
   auto* pool = ::executorch::extension::threadpool::get_threadpool();
@@ -224,7 +255,8 @@ struct VoxpressEngine {
         path(model_path),
         loader(require(MmapDataLoader::from(path.c_str(), MmapDataLoader::MlockConfig::NoMlock), "the file")),
         program(require(Program::load(&loader, Program::Verification::InternalConsistency), "the program")),
-        forward(program, "forward"),
+        weights(program, path),
+        forward(program, "forward", weights.map()),
         delegates(delegate_names(forward->method_meta())) {
     const MethodMeta meta = forward->method_meta();
     if (meta.num_inputs() != 1 || meta.num_outputs() != 1) {
@@ -285,6 +317,7 @@ struct VoxpressEngine {
   std::string path;  // the loader keeps the pointer
   MmapDataLoader loader;
   Program program;
+  Weights weights;
   LoadedMethod forward;
   std::string delegates;
   int64_t min_frames = 0, max_frames = 0, mel_bins = 0, embedding_dim = 0, chunk_frames = 0;

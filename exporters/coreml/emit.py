@@ -1,8 +1,8 @@
 """From an artifact to a Core ML program whose weights stay codes and palettes (look-up tables).
 
-Needs the optional package coremltools (`pip install voxpress[coreml]`). Core ML knows tables of 1, 2, 3, 4, 6 and 8 bits;
-layers of 5 and 7 bits are written with one bit more, their palettes padded with their last value. Inside, tensors are
-[1, C, frames, mel]; scales and biases are multiplied and added, not folded into the tables.
+Needs the optional package coremltools (`pip install voxpress[coreml]`). Core ML knows tables of 1, 2, 3, 4, 6 and 8
+bits; layers of 5 and 7 bits are written with one bit more, their palettes padded with their last value. Inside, tensors are
+[1, C, frames, mel]; scales and biases are a batch-norm of their own, not folded into the tables.
 """
 
 from __future__ import annotations
@@ -126,8 +126,16 @@ def _conv2d(mb: Any, layer: StoredLayer, x: Any, residual: Any) -> Any:
         groups=node.groups,
         name=f"{node.name}.conv",
     )
-    y = mb.mul(x=y, y=layer.scale.reshape(1, -1, 1, 1), name=f"{node.name}.scaled")
-    y = mb.add(x=y, y=layer.bias.reshape(1, -1, 1, 1), name=f"{node.name}.biased")
+    zeros, ones = np.zeros(node.out_channels, np.float32), np.ones(node.out_channels, np.float32)
+    y = mb.batch_norm(
+        x=y,
+        mean=zeros,
+        variance=ones,
+        gamma=layer.scale,
+        beta=layer.bias,
+        epsilon=np.float32(0),
+        name=f"{node.name}.normed",
+    )
     if residual is not None:
         y = mb.add(x=y, y=residual)
     return mb.relu(x=y) if node.relu else y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +28,32 @@ class CoremlFile(BaseModel):
 def verify_coreml(path: Path, artifact: LoadedArtifact, *, precision: Precision) -> CoremlFile:
     """Compare every layer's indices, table, scale, bias and geometry in the file with the artifact.
 
-    Indices must be equal, tables, scales and biases equal after rounding to `precision`. Raises VerificationError naming
-    the layer. What Core ML computes from them is not checked: that takes an Apple device.
+    Indices must be equal, tables, scales and biases equal after rounding to `precision`. Raises VerificationError
+    naming the layer. What Core ML computes from them is not checked: that takes an Apple device.
     """
     operations = _operations(path)
     tables: dict[int, int] = {}
     for name, layer in artifact.layers.items():
         table = table_of(layer)
-        convolution = operations.get(f"{name}.conv")
-        if convolution is None:
-            raise VerificationError(f"{path}: expected a convolution {name}.conv, found none")
+        convolution, norm = _find(path, operations, f"{name}.conv"), _find(path, operations, f"{name}.normed")
         node = layer.node
         found = (tuple(convolution.strides.val), tuple(convolution.pad.val), int(convolution.groups.val))
         (frames, mel) = node.padding
-        _equal(path, f"{name}: strides, padding and groups", found, (node.stride, (frames, frames, mel, mel), node.groups))
+        _equal(
+            path, f"{name}: strides, padding and groups", found, (node.stride, (frames, frames, mel, mel), node.groups)
+        )
         if table is not None:
-            weight = operations[f"{name}.weight"]
+            weight = _find(path, operations, f"{name}.weight")
             _equal(path, f"{name}: indices", np.array(weight.indices.val, np.uint8), table.indices)
             _equal(path, f"{name}: look-up table", np.ravel(weight.lut.val), _rounded(table.lut, precision))
             tables[table.bits] = tables.get(table.bits, 0) + 1
-        scale, bias = operations[f"{name}.scaled"].y.val, operations[f"{name}.biased"].y.val
-        _equal(path, f"{name}: scale", np.ravel(scale), _rounded(layer.scale, precision))
-        _equal(path, f"{name}: bias", np.ravel(bias), _rounded(layer.bias, precision))
+        else:
+            weight = layer.dense_weight().transpose(0, 3, 1, 2)
+            _equal(path, f"{name}: weight", np.asarray(convolution.weight.val), _rounded(weight, precision))
+        _equal(path, f"{name}: scale", norm.gamma.val, _rounded(layer.scale, precision))
+        _equal(path, f"{name}: bias", norm.beta.val, _rounded(layer.bias, precision))
+        plain = (float(np.abs(norm.mean.val).max()), float(norm.variance.val.min()), float(norm.variance.val.max()))
+        _equal(path, f"{name}: mean and variance", (*plain, float(norm.epsilon.val)), (0.0, 1.0, 1.0, 0.0))
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return CoremlFile(file=path.name, bytes=size, layers=len(artifact.layers), tables=dict(sorted(tables.items())))
 
@@ -62,6 +67,15 @@ def _operations(path: Path) -> dict[str, Any]:
     weights = path / "Data" / "com.apple.CoreML" / "weights"
     program = load(spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights))
     return {operation.name: operation for operation in program.functions["main"].operations}
+
+
+def _find(path: Path, operations: dict[str, Any], name: str) -> Any:
+    # Core ML's names have no dots, and say where a value was rounded.
+    plain = re.sub(r"\W", "_", name)
+    found = operations.get(plain) or operations.get(f"{plain}_cast_fp16")
+    if found is None:
+        raise VerificationError(f"{path}: expected an operation {name}, found none")
+    return found
 
 
 def _rounded(values: Any, precision: Precision) -> Any:

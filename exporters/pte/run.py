@@ -21,10 +21,11 @@ Floats = npt.NDArray[np.float32]
 class PteRunner:
     """A loaded .pte: features [frames, mel] or samples [S] -> embedding [E], one utterance at a time.
 
-    Raises InputError naming the file if it cannot be loaded, MissingToolError if our op library is not built.
+    Weights that lie in a .ptd are taken from `weights`, else from where the .pte says, beside it. Raises InputError
+    naming the file if it cannot be loaded, MissingToolError if our op library is not built.
     """
 
-    def __init__(self, model: Path | bytes) -> None:
+    def __init__(self, model: Path | bytes, weights: Path | None = None) -> None:
         self.name = str(model) if isinstance(model, Path) else "model in memory"
         try:
             data = model.read_bytes() if isinstance(model, Path) else model
@@ -32,6 +33,8 @@ class PteRunner:
             raise InputError(self.name, expected="an ExecuTorch file", found=error.strerror or str(error)) from error
         try:
             self._program = _runtime().load_program(data)
+            if "weights_file" in self._program.method_names:
+                self._program = _runtime().load_program(data, data_path=self._weights(model, weights))
             self._forward = self._program.load_method("forward")
             sizes = self._forward.metadata.input_tensor_meta(0).sizes()
         except (RuntimeError, KeyError, IndexError) as error:
@@ -47,6 +50,13 @@ class PteRunner:
         if self.input == "waveform":
             window, shift = (int(self._answer(f"{name}_samples", 1)) for name in ("window", "shift"))
             self._limits = ((self.min_frames - 1) * shift + window, int(sizes[1]))
+
+    def _weights(self, model: Path | bytes, given: Path | None) -> Path:
+        name = str(self._answer("weights_file", ""))
+        path = given if given is not None else (model.parent if isinstance(model, Path) else Path()) / Path(name).name
+        if not path.is_file():
+            raise InputError(self.name, expected=f"its weights in {path}", found="no such file")
+        return path
 
     @property
     def manifest(self) -> ModelManifest:

@@ -1,6 +1,6 @@
 """Runs a .tflite in whichever TFLite Python runtime is asked for: a program of its own, with no import of VoxPress.
 
-    python any_runtime.py MODULE MODEL DELEGATE INPUTS OUTPUTS [THREADS]
+    python any_runtime.py MODULE DELEGATE THREADS [MODEL INPUTS OUTPUTS]...
 
 MODULE: `ai_edge_litert.interpreter`, `tensorflow.lite.python.interpreter` or `tflite_runtime.interpreter`.
 DELEGATE: path of the external delegate, or `-`. INPUTS: .npz of float32 arrays, each run in turn by one interpreter,
@@ -38,16 +38,16 @@ def run(module: str, model: str, delegate: str, inputs: Any, threads: int) -> An
 
 def main(arguments: Any) -> int:
     """The command line of this program."""
-    module, model, delegate, source, target = arguments[:5]
-    threads = int(arguments[5]) if len(arguments) > 5 else 1
-    with np.load(source) as stored:
-        inputs = {name: stored[name] for name in stored.files}
-    try:
-        outputs = run(module, model, delegate, inputs, threads)
-    except (ValueError, RuntimeError, ImportError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 2
-    np.savez(target, **outputs)
+    module, delegate, threads, *jobs = arguments
+    for model, source, target in zip(jobs[::3], jobs[1::3], jobs[2::3]):  # noqa: B905 - old Pythons have no strict
+        with np.load(source) as stored:
+            inputs = {name: stored[name] for name in stored.files}
+        try:
+            outputs = run(module, model, delegate, inputs, int(threads))
+        except (ValueError, RuntimeError, ImportError, OSError) as error:
+            print(" ".join(str(error).split()), file=sys.stderr)
+            return 2
+        np.savez(target, **outputs)
     return 0
 
 

@@ -17,7 +17,11 @@ COUNT = 200_000  # some 20 seconds
 
 def _fuzz(folder: Path, seed: int, count: int, files: list[Path]) -> subprocess.CompletedProcess[str]:
     command = [folder / "voxpress_fuzz", seed, count, *files]
-    environment = {**os.environ, "UBSAN_OPTIONS": "halt_on_error=1,print_stacktrace=1", "ASAN_OPTIONS": "detect_leaks=1"}
+    environment = {
+        **os.environ,
+        "UBSAN_OPTIONS": "halt_on_error=1,print_stacktrace=1",
+        "ASAN_OPTIONS": "detect_leaks=1",
+    }
     return subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, env=environment, timeout=600, check=False
     )

@@ -26,7 +26,9 @@ def _litert() -> Path:
     return Path(spec.submodule_search_locations[0]) / "libLiteRt.so"
 
 
-def _run(model: Path, width: int, lengths: tuple[int, ...], *, register: bool = True) -> subprocess.CompletedProcess[str]:
+def _run(
+    model: Path, width: int, lengths: tuple[int, ...], *, register: bool = True
+) -> subprocess.CompletedProcess[str]:
     program = native_path("tflite_delegate").parent / "voxpress_litert_capi"
     words = [program, _litert(), native_path("tflite_delegate"), model, int(register), width, *lengths]
     return subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=300, check=False)
