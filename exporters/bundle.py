@@ -11,8 +11,11 @@ frontend.json      the front-end specification
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +41,20 @@ MANIFEST_FILE = "manifest.json"
 GOLDEN_WAV = "golden/utterance.wav"
 GOLDEN_FBANK = "golden/fbank.safetensors"
 GOLDEN_EMBEDDINGS = "golden/embeddings.safetensors"
+
+# What zipfile raises for broken archives: its own error, and those of everything that it calls.
+_BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    NotImplementedError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 # zip knows no time before this one; a fixed time makes the same bundle the same bytes.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -196,7 +213,7 @@ def unzip_bundle(archive: Path, folder: Path) -> None:
                 if hashlib.sha256(data).hexdigest() != entry.sha256:
                     raise InputError(f"{archive}:{name}", expected=f"sha256 {entry.sha256}", found="other bytes")
                 path.write_bytes(data)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, KeyError, OSError, RuntimeError) as error:
+    except _BROKEN_ZIP as error:
         raise InputError(archive, expected="a whole bundle zip", found=str(error)) from None
 
 

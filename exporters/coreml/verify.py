@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from exporters.coreml.emit import Precision, coremltools, table_of
-from pipeline.artifact.store import LoadedArtifact
+from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import VerificationError
 
 
@@ -35,6 +35,9 @@ def verify_coreml(path: Path, artifact: LoadedArtifact, *, precision: Precision)
     tables: dict[int, int] = {}
     for name, layer in artifact.layers.items():
         table = table_of(layer)
+        if table is None:
+            _check_float(path, operations, name, layer)
+            continue
         convolution, norm = _find(path, operations, f"{name}.conv"), _find(path, operations, f"{name}.normed")
         node = layer.node
         found = (tuple(convolution.strides.val), tuple(convolution.pad.val), int(convolution.groups.val))
@@ -42,20 +45,25 @@ def verify_coreml(path: Path, artifact: LoadedArtifact, *, precision: Precision)
         _equal(
             path, f"{name}: strides, padding and groups", found, (node.stride, (frames, frames, mel, mel), node.groups)
         )
-        if table is not None:
-            weight = _find(path, operations, f"{name}.weight")
-            _equal(path, f"{name}: indices", np.array(weight.indices.val, np.uint8), table.indices)
-            _equal(path, f"{name}: look-up table", np.ravel(weight.lut.val), _rounded(table.lut, precision))
-            tables[table.bits] = tables.get(table.bits, 0) + 1
-        else:
-            weight = layer.dense_weight().transpose(0, 3, 1, 2)
-            _equal(path, f"{name}: weight", np.asarray(convolution.weight.val), _rounded(weight, precision))
+        weight = _find(path, operations, f"{name}.weight")
+        _equal(path, f"{name}: indices", np.array(weight.indices.val, np.uint8), table.indices)
+        _equal(path, f"{name}: look-up table", np.ravel(weight.lut.val), _rounded(table.lut, precision))
+        tables[table.bits] = tables.get(table.bits, 0) + 1
         _equal(path, f"{name}: scale", norm.gamma.val, _rounded(layer.scale, precision))
         _equal(path, f"{name}: bias", norm.beta.val, _rounded(layer.bias, precision))
         plain = (float(np.abs(norm.mean.val).max()), float(norm.variance.val.min()), float(norm.variance.val.max()))
         _equal(path, f"{name}: mean and variance", (*plain, float(norm.epsilon.val)), (0.0, 1.0, 1.0, 0.0))
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return CoremlFile(file=path.name, bytes=size, layers=len(artifact.layers), tables=dict(sorted(tables.items())))
+
+
+def _check_float(path: Path, operations: dict[str, Any], name: str, layer: StoredLayer) -> None:
+    # coremltools folds scale and bias into float weights; what is left of rounding depends on its order.
+    folded = _find(path, operations, f"{name}.normed")
+    weight = layer.dense_weight().transpose(0, 3, 1, 2) * layer.scale[:, None, None, None]
+    for what, found, expected in (("weight", folded.weight.val, weight), ("bias", folded.bias.val, layer.bias)):
+        if not np.allclose(np.asarray(found, np.float32).reshape(expected.shape), expected, rtol=2e-3, atol=1e-5):
+            raise VerificationError(f"{path}: expected {name}: {what} as in the artifact, found other values")
 
 
 def _operations(path: Path) -> dict[str, Any]:

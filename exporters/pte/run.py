@@ -32,9 +32,9 @@ class PteRunner:
         except OSError as error:
             raise InputError(self.name, expected="an ExecuTorch file", found=error.strerror or str(error)) from error
         try:
-            self._program = _runtime().load_program(data)
+            self._program = runtime().load_program(data)
             if "weights_file" in self._program.method_names:
-                self._program = _runtime().load_program(data, data_path=self._weights(model, weights))
+                self._program = runtime().load_program(data, data_path=self._weights(model, weights))
             self._forward = self._program.load_method("forward")
             sizes = self._forward.metadata.input_tensor_meta(0).sizes()
         except (RuntimeError, KeyError, IndexError) as error:
@@ -100,7 +100,8 @@ class PteRunner:
 
 
 @functools.cache
-def _runtime() -> Any:
+def runtime() -> Any:
+    """ExecuTorch's Python runtime with our ops in it. Raises MissingToolError if our op library is not built."""
     # Before the runtime is asked for a program: the library's ops go into the one registry of libexecutorch.so, which
     # both sides must see as the same library.
     ctypes.CDLL(str(native_path("pte_ops")), mode=ctypes.RTLD_GLOBAL)

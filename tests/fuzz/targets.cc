@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/checked.h"
 #include "conv/conv2d.h"
 #include "conv_u8/conv2d_u8.h"
 #include "errors.h"
@@ -98,11 +99,13 @@ void conv2d(Bytes input) {
   voxpress::Conv2dWeights weights;
   weights.codes = codes.data();
   // As many as the layer takes where the input has them, else what there is: then the check must refuse.
-  const int64_t count = shape.out_channels * std::max<int64_t>(shape.kernel_frames, 1) % kSmall *
-                        std::max<int64_t>(shape.kernel_mel, 1) % kSmall * std::max<int64_t>(shape.in_channels, 1) %
-                        kSmall / std::max<int64_t>(shape.groups, 1);
-  const size_t wanted = static_cast<size_t>(std::max<int64_t>(count, 0)) * static_cast<size_t>(shape.bits) / 8 + 1;
-  weights.codes_bytes = std::min(codes.size(), wanted - ((count * shape.bits) % 8 == 0 ? 1 : 0));
+  int64_t count = 0;
+  const int64_t per_group = shape.groups < 1 ? 0 : shape.in_channels / shape.groups;
+  const bool fits =
+      voxpress::element_count(&count, shape.out_channels, shape.kernel_frames, shape.kernel_mel, per_group) &&
+      count < kSmall && shape.bits >= 0;
+  const size_t wanted = fits ? (static_cast<size_t>(count) * static_cast<size_t>(shape.bits) + 7) / 8 : codes.size();
+  weights.codes_bytes = std::min(codes.size(), wanted);
   weights.palette = palette.data();
   weights.palette_bytes = palette.size() * sizeof(float);
   weights.scale = weights.bias = scale.data();
