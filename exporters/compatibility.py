@@ -171,10 +171,10 @@ def markdown(table: Compatibility) -> str:
         "",
         "Made by `voxpress compatibility --out exporters/COMPATIBILITY.md`: a small ResNet with random weights,",
         f"synthetic voices of {', '.join(map(str, table.frames))} frames, one process for each runtime. `exact` and",
-        f"`fallback`: largest relative error to the reference network (promised: {TOLERANCE:g}); `fast`: least cosine to",
-        f"it (promised: {LEAST_COSINE:g}). *same bits*: all TFLite runtimes give the same bytes. *batch*: relative error",
-        f"of a batch of {BATCH} to its utterances one by one. *.pte ~ .tflite*: relative difference of the two formats",
-        f"(promised in `exact`: {AGREEMENT:g}). The fallback takes features only.",
+        f"`fallback`: largest relative error to the reference network (promised: {TOLERANCE:g}); `fast`: least cosine",
+        f"to it (promised: {LEAST_COSINE:g}). *same bits*: all TFLite runtimes give the same bytes. *batch*: relative",
+        f"error of a batch of {BATCH} to its utterances one by one. *.pte ~ .tflite*: relative difference of the two",
+        f"formats (promised in `exact`: {AGREEMENT:g}). The fallback takes features only.",
         "",
         "| mode | bits | input | "
         + " | ".join(f"{name} {table.versions[name]}" for name in names)

@@ -81,8 +81,8 @@ def largest_error(data: bytes, artifact: LoadedArtifact, frames: int) -> float:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    features: Floats = np.random.default_rng(0).normal(0, 2, (1, frames, artifact.header.frontend.num_mel_bins))
-    features = features.astype(np.float32)
+    mel = artifact.header.frontend.num_mel_bins
+    features: Floats = np.random.default_rng(0).normal(0, 2, (1, frames, mel)).astype(np.float32)
     interpreter = Interpreter(model_content=data)
     interpreter.allocate_tensors()
     source = interpreter.get_input_details()[0]

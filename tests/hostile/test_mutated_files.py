@@ -19,6 +19,7 @@ from pipeline.artifact.store import HEADER_FILE, WEIGHTS_FILE, read_artifact, wr
 from pipeline.errors import InputError
 from tests.factories import tiny_artifact
 
+ODD_TEXT = [b"-1", b"1e400", b"null", b'"', b"}", b"[", b"9" * 30, b"\xff"]
 BOUNDED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -32,9 +33,7 @@ def mutations(draw: st.DrawFn, data: bytes) -> bytes:
             case "set":
                 raw[place : place + 1] = draw(st.binary(min_size=1, max_size=1))
             case "text":
-                raw[place:place] = draw(
-                    st.sampled_from([b"-1", b"1e400", b"null", b'"', b"}", b"[", b"9" * 30, b"\xff"])
-                )
+                raw[place:place] = draw(st.sampled_from(ODD_TEXT))
             case "cut":
                 del raw[place : place + draw(st.integers(1, 64))]
             case _:

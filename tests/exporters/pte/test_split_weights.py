@@ -67,5 +67,5 @@ def test_weights_of_another_artifact_have_another_name() -> None:
 
 @pytest.mark.parametrize("options", [{"format": "tflite"}, {"lowering": "stock"}])
 def test_what_cannot_be_split_is_refused(options: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--split-weights: expected a .pte with VoxPress ops"):
+    with pytest.raises(InputError, match=r"--split-weights: expected a \.pte with VoxPress ops"):
         export_artifact(_request("fbank", **options), tmp_path, max_seconds=4.0)
