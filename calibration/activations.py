@@ -55,8 +55,11 @@ class Histogram:
         self.zeros += zeros
         if self.limit == 0:
             return
-        counts = torch.histc(values, _BINS, -self.limit, self.limit).numpy().astype(np.int64)
-        counts[_BINS // 2] -= zeros
+        # The limit is a power of two, so that scaling is exact and equal values always fall into the same bin.
+        half = _BINS // 2
+        places = (values * (half / self.limit)).floor_().clamp_(max=half - 1).add_(0.5)
+        counts = torch.histc(places, _BINS, -half, half).numpy().astype(np.int64)
+        counts[half] -= zeros
         self.counts += counts
 
     def _widen(self, largest: float) -> None:

@@ -18,6 +18,7 @@ from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
 from pipeline.files import read_json, write_atomically
 
+ACTIVATIONS_FILE = "activations.json"
 MIN_UTTERANCES = 4
 LEVELS = 255  # steps between the 256 values of a byte
 

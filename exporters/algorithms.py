@@ -21,7 +21,7 @@ from exporters.exported import Agreement
 from exporters.fast import Algorithm, FastProgram, fast_program
 from exporters.tflite.emit import emit_tflite
 from exporters.tflite.run import TfliteRunner
-from exporters.verify import LEAST_COSINE, LEAST_MEAN_COSINE, agreement
+from exporters.verify import LEAST_COSINE, LEAST_MEAN_COSINE, agreement, native_chatter_held_back
 from pipeline.artifact.decode import decode
 from pipeline.artifact.size import layer_macs
 from pipeline.artifact.store import LoadedArtifact
@@ -49,14 +49,19 @@ class AlgorithmChoice(BaseModel):
 
 
 def choose_algorithms(
-    artifact: LoadedArtifact, ranges: ActivationRanges, utterances: Mapping[str, Floats], task: Task
+    artifact: LoadedArtifact,
+    rounded: LoadedArtifact,
+    ranges: ActivationRanges,
+    utterances: Mapping[str, Floats],
+    task: Task,
 ) -> tuple[FastProgram, AlgorithmChoice]:
     """Mode `fast` of an artifact with an algorithm for each layer, measured on the first 300 frames of 8 utterances.
 
+    rounded: the artifact with the palettes that files of mode fast have.
     Bounds are those of `exporters.verify`: every cosine at least 0.99, their mean at least 0.999. If no choice meets
     them, all layers are direct.
     """
-    measure = _Measure(artifact, ranges, utterances)
+    measure = _Measure(artifact, rounded, utterances)
     free = fast_program(artifact.header, ranges)
     kernels_choice = measure(free)
     if _near_enough(kernels_choice):
@@ -81,15 +86,16 @@ def choose_algorithms(
 class _Measure:
     """Agreement of a program's embeddings with decode(artifact) on some utterances."""
 
-    def __init__(self, artifact: LoadedArtifact, ranges: ActivationRanges, utterances: Mapping[str, Floats]) -> None:
-        self._artifact = artifact
+    def __init__(self, artifact: LoadedArtifact, rounded: LoadedArtifact, utterances: Mapping[str, Floats]) -> None:
+        self._rounded = rounded
         self._inputs = [features[:FRAMES] for features in islice(utterances.values(), UTTERANCES)]
         reference = decode(artifact)
         with torch.inference_mode():
             self._wanted = [reference(torch.from_numpy(x)[None])[0].numpy() for x in self._inputs]
 
     def __call__(self, program: FastProgram) -> Agreement:
-        runner = TfliteRunner(emit_tflite(self._artifact, lowering="voxpress", fast=program))
+        with native_chatter_held_back():
+            runner = TfliteRunner(emit_tflite(self._rounded, lowering="voxpress", fast=program))
         return agreement([(runner.embed(x), w) for x, w in zip(self._inputs, self._wanted, strict=True)])
 
 

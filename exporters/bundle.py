@@ -2,7 +2,7 @@
 
 manifest.json      what is in here: models, front end, sha256 and bytes of every file
 models/            .pte and .tflite files
-artifacts/<width>/ the artifacts they were made from
+artifacts/<width>/ the artifacts they were made from, with activation ranges (activations.json) if there are any
 golden/            one utterance (wav), its features, and the embedding by each artifact's reference network
 report/            the device run and its report
 frontend.json      the front-end specification
@@ -28,7 +28,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from safetensors.numpy import save
 
-from exporters.exported import ExportedFile, read_export_list
+from calibration.ranges import ACTIVATIONS_FILE
+from exporters.exported import ExportedFile, ranges_file, read_export_list
 from pipeline.artifact.decode import decode
 from pipeline.artifact.store import LoadedArtifact, write_artifact
 from pipeline.corpus.audio import read_utterance
@@ -129,6 +130,9 @@ def write_bundle(folder: Path, content: BundleContent) -> Manifest:
         shutil.copyfile(content.exports / entry.file, folder / "models" / entry.file)
     for label, artifact in content.artifacts.items():
         write_artifact(folder / "artifacts" / label, artifact)
+        ranges = content.exports / ranges_file(artifact)
+        if ranges.is_file():
+            shutil.copyfile(ranges, folder / "artifacts" / label / ACTIVATIONS_FILE)
     shutil.copytree(content.report, folder / "report", ignore=shutil.ignore_patterns("stamp.json"))
     header.frontend.write(folder)
     _write_golden(folder, content, header.frontend)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.activations import CalibrationFeatures, measure_ranges
+from calibration.int8 import with_int8_palettes
 from calibration.ranges import MIN_UTTERANCES, ActivationRanges, RangeChoice, RangeMethod, read_ranges, write_ranges
 from exporters.algorithms import AlgorithmChoice, choose_algorithms
-from exporters.exported import Agreement, ExportedFile, Format
+from exporters.exported import Agreement, ExportedFile, Format, ranges_file
 from exporters.fast import FastProgram
 from exporters.manifest import LongAudio, Lowering, Mode, ModelInput
 from exporters.pte.emit import emit_pte, emit_split_pte, weights_file_name
@@ -32,7 +33,8 @@ Floats = npt.NDArray[np.float32]
 
 FORMATS: tuple[Format, ...] = ("pte", "tflite")
 DEFAULT_UTTERANCES = 32  # for activation ranges
-VERIFIED_UTTERANCES = 8  # that files of mode fast are checked on
+VERIFIED_UTTERANCES = 8  # that palettes and algorithms of mode fast are chosen on and its files are checked on
+PALETTE_FRAMES = 300  # of each
 
 DEFAULT_CHOICE = RangeChoice()
 
@@ -99,9 +101,10 @@ class ExportRequest:
             "long_audio": self.long_audio(max_seconds),
             "fast": None if self.fast is None else self.fast.program,
         }
+        source = self.artifact if self.fast is None else self.fast.rounded
         if self.format == "pte":
-            return emit_pte(self.artifact, max_seconds=max_seconds, **options)
-        return emit_tflite(self.artifact, **options)
+            return emit_pte(source, max_seconds=max_seconds, **options)
+        return emit_tflite(source, **options)
 
 
 def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float) -> ExportedFile:
@@ -176,7 +179,7 @@ def prepare_fast(
     choice: RangeChoice = DEFAULT_CHOICE,
     ranges: ActivationRanges | None = None,
 ) -> FastReference:
-    """What the files of an artifact in mode fast are made by: ranges, measured unless given, and algorithms.
+    """What the files of an artifact in mode fast are made by: ranges, measured unless given, palettes and algorithms.
 
     utterances: calibration features [frames, mel] by name, whose first 8 the files will be checked on. Writes the
     ranges into `folder` as `<net>-activations.json`, and, where the kernels' own choice of algorithms was not accurate
@@ -186,13 +189,15 @@ def prepare_fast(
     with progress.task(f"activations {name}", 1 if ranges is not None else len(utterances)) as task:
         if ranges is None:
             ranges = measure_ranges(artifact, utterances.items(), choice, task.advance)
-        program, algorithms = choose_algorithms(artifact, ranges, utterances, task)
-    write_ranges(folder / f"{name}-activations.json", ranges)
+        task.note("palettes")
+        few = dict(islice(utterances.items(), VERIFIED_UTTERANCES))
+        rounded = with_int8_palettes(artifact, (features[:PALETTE_FRAMES] for features in few.values()))
+        program, algorithms = choose_algorithms(artifact, rounded, ranges, few, task)
+    write_ranges(folder / ranges_file(artifact), ranges)
     if algorithms.algorithms:
         progress.say(_algorithms_text(name, algorithms))
         write_atomically(folder / f"{name}-algorithms.json", algorithms.model_dump_json(indent=1) + "\n")
-    checked = dict(islice(utterances.items(), VERIFIED_UTTERANCES))
-    return FastReference(artifact, program, checked, max_seconds=max_seconds)
+    return FastReference(artifact, rounded, program, few, max_seconds=max_seconds)
 
 
 def _algorithms_text(name: str, choice: AlgorithmChoice) -> str:

@@ -8,7 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from calibration.ranges import ACTIVATIONS_FILE
 from exporters.manifest import Lowering, Mode, ModelInput
+from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import InputError
 from pipeline.files import first_problem, write_atomically
 
@@ -46,6 +48,11 @@ class ExportedFile(BaseModel):
     sha256: str
     max_seconds: float
     agreement: Agreement
+
+
+def ranges_file(artifact: LoadedArtifact) -> str:
+    """Name of the file of an artifact's activation ranges beside its model files."""
+    return f"{artifact.header.name}-{ACTIVATIONS_FILE}"
 
 
 def write_export_list(folder: Path, files: Sequence[ExportedFile]) -> None:

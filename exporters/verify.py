@@ -40,6 +40,7 @@ LEAST_KERNEL_COSINE = 0.995
 
 # Lengths around everything that could round differently: odd, even, one more than a multiple of the total stride of 8.
 _FRAME_COUNTS = (98, 200, 301)
+_SPEECH_FRAMES = 400  # of an utterance
 
 
 def verify_model(
@@ -58,7 +59,7 @@ def verify_model(
     are the reference's embeddings of the features that training computes (kaldi-native-fbank).
     Raises VerificationError if a relative error max|e - r| / max|r| exceeds 1e-4.
     """
-    with _native_chatter_held_back():
+    with native_chatter_held_back():
         runner, reference = _runner(data, file_format, weights), decode(artifact)
         pairs = []
         manifest, wanted_of = runner.manifest, _embedder(reference, artifact.header.frontend)
@@ -74,27 +75,34 @@ def verify_model(
 
 
 class FastReference:
-    """What the files of one artifact in mode `fast` are checked against.
+    """What the files of one artifact in mode `fast` are made of and checked against.
 
-    References are embeddings of `utterances` (features [frames, mel] by name) by decode(artifact), and of these and of
-    noise by the program in fp32 arithmetic on u8 activations; the first file that passes is the reference of the
-    others, which must give the same bytes.
+    They are made of `rounded`, the artifact with palettes as integer kernels want them (see `calibration.int8`), and
+    `program`. References are embeddings of `utterances` (features [frames, mel] by name, the first 400 frames) by
+    decode(artifact), and of these and of noise by the rounded program in fp32 arithmetic on u8 activations; the first
+    file that passes is the reference of the others, which must give the same bytes.
     """
 
     def __init__(
-        self, artifact: LoadedArtifact, program: FastProgram, utterances: Mapping[str, Floats], *, max_seconds: float
+        self,
+        artifact: LoadedArtifact,
+        rounded: LoadedArtifact,
+        program: FastProgram,
+        utterances: Mapping[str, Floats],
+        *,
+        max_seconds: float,
     ) -> None:
         spec = artifact.header.frontend
         longest = max_frames(max_seconds, spec)
-        self.artifact, self.program = artifact, program
-        self._inputs = {name: features[:longest] for name, features in utterances.items()}
+        self.rounded, self.program = rounded, program
+        self._inputs = {name: features[: min(longest, _SPEECH_FRAMES)] for name, features in utterances.items()}
         self._inputs |= {f"noise of {len(noise)} frames": noise for noise in _noise(artifact, max_seconds)}
         self._speech = tuple(utterances)
-        exact, rounded = decode(artifact), PressedNetwork(artifact, program).eval()
+        exact, u8 = decode(artifact), PressedNetwork(rounded, program).eval()
         with torch.inference_mode():
             self._exact = {name: exact(torch.from_numpy(self._inputs[name])[None])[0].numpy() for name in self._speech}
-            self._rounded = {
-                name: rounded(torch.from_numpy(features)[None])[0].numpy() for name, features in self._inputs.items()
+            self._u8 = {
+                name: u8(torch.from_numpy(features)[None])[0].numpy() for name, features in self._inputs.items()
             }
         self._first: tuple[str, dict[str, Floats]] | None = None
 
@@ -104,10 +112,10 @@ class FastReference:
         Raises VerificationError if a cosine to them is below 0.99 or their mean below 0.999, if one to the u8 network
         in fp32 arithmetic is below 0.995, or if embeddings are not, bit by bit, those of the first file checked.
         """
-        with _native_chatter_held_back():
+        with native_chatter_held_back():
             runner = _runner(data, file_format)
             found = {key: runner.embed(features) for key, features in self._inputs.items()}
-        for key, wanted in self._rounded.items():
+        for key, wanted in self._u8.items():
             cosine = agreement([(found[key], wanted)]).cosine_min
             if not cosine >= LEAST_KERNEL_COSINE:
                 _refuse(name, f"{LEAST_KERNEL_COSINE:g} to the u8 network in fp32 arithmetic for {key}", cosine)
@@ -129,10 +137,10 @@ class FastReference:
 
         Raises VerificationError if a cosine is below 0.995.
         """
-        with _native_chatter_held_back():
+        with native_chatter_held_back():
             runner = _runner(data, file_format)
-            rounded = _embedder(PressedNetwork(self.artifact, self.program).eval(), self.artifact.header.frontend)
-            for utterance in _noise(self.artifact, max_seconds, runner.manifest):
+            rounded = _embedder(PressedNetwork(self.rounded, self.program).eval(), self.rounded.header.frontend)
+            for utterance in _noise(self.rounded, max_seconds, runner.manifest):
                 pair = (
                     embed_long(runner.embed, utterance, runner.manifest),
                     embed_long(rounded, utterance, runner.manifest),
@@ -201,7 +209,7 @@ def _noise(artifact: LoadedArtifact, max_seconds: float, manifest: ModelManifest
 
 
 @contextmanager
-def _native_chatter_held_back() -> Iterator[None]:
+def native_chatter_held_back() -> Iterator[None]:
     """Both runtimes greet on the process's stderr from C++; it is shown only if something fails."""
     sys.stderr.flush()
     kept = os.dup(2)

@@ -1,11 +1,15 @@
-"""Small things that many tests build: artifacts with random weights, and something like speech."""
+"""Small things that many tests build: artifacts with random weights, their activation ranges, something like speech."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from calibration.activations import measure_ranges
+from calibration.ranges import ActivationRanges, RangeChoice
+from exporters.fast import FastProgram, fast_program
 from pipeline.artifact.bitpack import pack_codes
 from pipeline.artifact.schema import Artifact, Conv2dNode, StatsPoolNode
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
@@ -85,3 +89,20 @@ def speech_like(seconds: float, sample_rate_hz: int = 16000, seed: int = 0) -> n
     voice = sum(np.sin(k * pitch) / k for k in range(1, 25)) * np.clip(np.sin(9 * time), 0, 1)
     samples = 0.15 * voice + 0.01 + rng.normal(0, 2e-3, len(time))
     return (np.round(np.clip(samples, -1, 0.9999) * 32768) / 32768).astype(np.float32)
+
+
+def noise_utterances(count: int = 6, frames: int = 100, mel: int = 80) -> dict[str, npt.NDArray[np.float32]]:
+    """Features [frames + k, mel] of seeded noise by name."""
+    rng = np.random.default_rng(7)
+    return {f"u{k}": rng.normal(0.0, 2.0, (frames + k, mel)).astype(np.float32) for k in range(count)}
+
+
+def noise_ranges(artifact: LoadedArtifact, choice: RangeChoice | None = None) -> ActivationRanges:
+    """Activation ranges of an artifact on noise."""
+    mel = artifact.header.frontend.num_mel_bins
+    return measure_ranges(artifact, noise_utterances(mel=mel).items(), choice or RangeChoice(method="min-max"))
+
+
+def noise_program(artifact: LoadedArtifact) -> FastProgram:
+    """Mode fast of an artifact, with ranges measured on noise."""
+    return fast_program(artifact.header, noise_ranges(artifact))

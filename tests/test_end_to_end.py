@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from calibration.ranges import read_ranges
 from device_tests.evaluate import evaluate
 from device_tests.records import read_run
 from device_tests.report.build import read_report
@@ -59,6 +60,7 @@ precision = "32-true"
 [export]
 max_seconds = 6.0
 fallback = ["4bit"]
+modes = ["exact", "fast"]
 [device_test]
 runs = 2
 rounds = 2
@@ -66,8 +68,11 @@ speed_frames = 60
 """
 NET = "resnet10-c4"
 FILES = {
-    f"{NET}-{label}.{suffix}" for label in ("fp32", "4bit", "4bit-fallback", "1bit") for suffix in ("pte", "tflite")
+    f"{NET}-{label}.{suffix}"
+    for label in ("fp32", "4bit", "4bit-fast", "4bit-fallback", "1bit", "1bit-fast")
+    for suffix in ("pte", "tflite")
 }
+RANGES = {f"{NET}-{label}-activations.json" for label in ("4bit", "1bit")}
 
 
 def _run(folder: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -96,7 +101,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_is_written_and_named_by_width_and_format(run_folder: Path) -> None:
     exported = {path.name for path in (run_folder / "out" / "export").iterdir()}
-    assert exported == FILES | {"exports.json", "stamp.json"}
+    assert exported == FILES | RANGES | {"exports.json", "stamp.json"}
     assert {path.name for path in (run_folder / "out").iterdir()} == {
         "voices", "corpus", "pretrain", "uniform", "export", "device-test", "bundle", ".work"
     }  # fmt: skip
@@ -107,7 +112,10 @@ def test_the_device_gives_the_references_embeddings_and_error_rates(run_folder: 
     run = read_run(run_folder / "out" / "device-test")
     assert {model.file for model in run.models} == FILES
     for entry in json.loads((run_folder / "out" / "export" / "exports.json").read_text()):
-        assert entry["max_relative_error"] <= 1e-4, entry["file"]
+        assert entry["mode"] == ("fast" if "fast" in entry["file"] else "exact")
+        found = entry["agreement"]
+        assert found["cosine_min"] >= 0.99, entry["file"]
+        assert entry["mode"] == "fast" or found["max_relative_error"] <= 1e-4, entry["file"]
     text = (run_folder / "out" / "device-test" / "report.md").read_text()
     for name in FILES:
         assert name in text or name.removeprefix(f"{NET}-") in text
@@ -150,8 +158,34 @@ def test_the_bundle_is_whole_and_its_golden_vectors_hold(run_folder: Path) -> No
     for model in manifest.models:
         path = checked_file(folder, manifest, model.file)
         runner = PteRunner(path) if model.format == "pte" else TfliteRunner(path)
-        wanted = embeddings[model.label]
-        assert np.abs(runner.embed(golden) - wanted).max() <= 1e-4 * np.abs(wanted).max(), model.file
+        wanted, found = embeddings[model.label], runner.embed(golden)
+        if model.mode == "fast":
+            assert found @ wanted >= 0.99 * np.linalg.norm(found) * np.linalg.norm(wanted), model.file
+        else:
+            assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max(), model.file
+
+
+def test_activation_ranges_travel_with_the_artifact_in_the_bundle(run_folder: Path) -> None:
+    folder = run_folder / "out" / "bundle" / f"{NET}-0.1.0" / "artifacts" / "4bit"
+    assert read_ranges(folder / "activations.json", read_artifact(folder)).utterances >= 4
+
+
+def test_fast_files_are_the_same_network_in_both_runtimes(run_folder: Path) -> None:
+    folder = run_folder / "out" / "device-test" / "embeddings"
+    for label in ("4bit", "1bit"):
+        pte, tflite = (load_file(folder / f"{NET}-{label}-fast.{suffix}.safetensors") for suffix in ("pte", "tflite"))
+        for utterance, embedding in pte.items():
+            assert embedding.tobytes() == tflite[utterance].tobytes(), utterance
+
+
+def test_kernels_of_fast_files_are_named_and_portable_ones_noted(run_folder: Path) -> None:
+    run = read_run(run_folder / "out" / "device-test")
+    for model in run.models:
+        assert model.mode == ("fast" if "fast" in model.file else "exact")
+        if model.mode == "fast":
+            assert any("_u8" in kernel for kernel in model.kernels), model.kernels
+        portable = [note for note in run.notes if note.startswith(f"{model.file} was run by portable code: ")]
+        assert bool(portable) == bool(model.portable_kernels)
 
 
 def test_a_changed_byte_in_the_bundle_is_found(run_folder: Path, tmp_path: Path) -> None:

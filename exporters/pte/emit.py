@@ -99,7 +99,7 @@ def emit_split_pte(
 ) -> tuple[bytes, bytes]:
     """A .pte as `emit_pte` makes it of VoxPress ops, without its weights, and these as a .ptd.
 
-    All programs of one artifact, whatever they take and in whichever mode, share one .ptd. Its name, which stands in
+    All programs of one artifact, whatever they take, share one .ptd. Its name, which stands in
     the .pte's manifest and in its method `weights_file`, is `weights_file_name(artifact)`.
     """
     name = weights_file_name(artifact)

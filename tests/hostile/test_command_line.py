@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from calibration.ranges import write_ranges
 from pipeline.artifact.store import WEIGHTS_FILE, write_artifact
 from pipeline.cli import main
-from tests.factories import tiny_artifact
+from tests.factories import noise_ranges, tiny_artifact
 
 RATE = 16000
 
@@ -241,3 +242,78 @@ def test_a_corpus_of_one_speaker(tmp_path: Path, audio: Path) -> None:
 def test_an_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     _refused(_voxpress("run", "demo", "--out", tmp_path / "out", "--until", "corpus", cwd=tmp_path), "out")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--mode", "quick"), ("--mode: expected exact or fast, found quick",)),
+        (("--mode", "fast"), ("--audio: expected a folder of utterances, for mode fast, found none",)),
+        (("--audio", "audio"), ("--audio: expected --mode fast with it",)),
+        (("--activations", "activations.json"), ("--activations: expected --mode fast with it",)),
+        (("--mode", "fast", "--audio", "audio", "--fallback"), ("--fallback: expected mode exact",)),
+        (("--mode", "fast", "--audio", "nowhere"), ("nowhere: expected a corpus folder", "no such folder")),
+        (("--mode", "fast", "--audio", "audio/a"), ("an audio file without a speaker's folder",)),
+        (("--mode", "fast", "--audio", "audio", "--ranges", "entropy"), ("--ranges: expected one of", "entropy")),
+        (("--mode", "fast", "--audio", "audio", "--percentile", "50"), ("--percentile: expected above 50",)),
+        (("--mode", "fast", "--audio", "audio", "--percentile", "nan"), ("--percentile: expected above 50",)),
+        (("--mode", "fast", "--audio", "audio", "--utterances", "3"), ("--utterances: expected at least 4, found 3",)),
+        (("--mode", "fast", "--audio", "audio", "--activations", "no.json"), ("no.json", "no such file")),
+        (("--mode", "fast", "--audio", "audio", "--format", "onnx"), ("--format: expected pte, tflite or both",)),
+    ],
+)
+def test_an_export_that_cannot_be_made(
+    tmp_path: Path, artifact: Path, audio: Path, words: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    _refused(_voxpress("export", artifact, *words, "--out", tmp_path / "models", cwd=tmp_path), *parts)
+    assert not (tmp_path / "models").exists()
+
+
+def test_activation_ranges_of_another_artifact(tmp_path: Path, artifact: Path, audio: Path) -> None:
+    ranges = tmp_path / "activations.json"
+    write_ranges(ranges, noise_ranges(tiny_artifact(seed=1)))
+    words = ("--mode", "fast", "--audio", audio, "--activations", ranges, "--out", tmp_path / "models")
+    _refused(_voxpress("export", artifact, *words, cwd=tmp_path), "activations.json: expected ranges of tiny-4bit")
+    assert not (tmp_path / "models").exists()
+
+
+def test_too_few_calibration_utterances(tmp_path: Path, artifact: Path, audio: Path) -> None:
+    (audio / "b" / "1.wav").unlink()
+    done = _voxpress("export", artifact, "--mode", "fast", "--audio", audio, "--out", tmp_path / "models", cwd=tmp_path)
+    _refused(done, "audio: expected at least 4 utterances, found 3")
+
+
+@pytest.mark.parametrize(("write", "found"), BAD_AUDIO[2:3], ids=lambda value: getattr(value, "__name__", ""))
+def test_bad_audio_in_calibration(
+    tmp_path: Path, artifact: Path, audio: Path, write: Callable[[Path], None], found: str
+) -> None:
+    write(audio / "b" / "1.wav")
+    done = _voxpress("export", artifact, "--mode", "fast", "--audio", audio, "--out", tmp_path / "models", cwd=tmp_path)
+    _refused(done, "b/1.wav: expected ", found)
+    assert not (tmp_path / "models").exists()
+
+
+def test_ranges_that_are_too_narrow_write_no_model(tmp_path: Path, artifact: Path, audio: Path) -> None:
+    words = ("--mode", "fast", "--audio", audio, "--ranges", "percentile", "--percentile", "51")
+    done = _voxpress("export", artifact, *words, "--format", "tflite", "--out", tmp_path / "models", cwd=tmp_path)
+    _refused(done, "tiny-4bit-fast.tflite: expected embeddings of a cosine of at least")
+    assert not list((tmp_path / "models").glob("*.tflite"))
+
+
+def test_mode_fast_end_to_end(tmp_path: Path, artifact: Path, audio: Path, trials: Path) -> None:
+    words = ("--mode", "fast", "--audio", audio, "--format", "tflite", "--out", tmp_path / "models")
+    done = _voxpress("export", artifact, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    model, ranges = (tmp_path / "models" / f"tiny-4bit-{name}" for name in ("fast.tflite", "activations.json"))
+    first = model.read_bytes()
+    done = _voxpress("export", artifact, *words, "--activations", ranges, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert model.read_bytes() == first
+    for options in ((), ("--low-memory",)):
+        words = ("--audio", audio, "--trials", trials, "--json", "--reference", artifact, *options)
+        done = _voxpress("evaluate", model, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        (result,) = json.loads(done.stdout)
+        assert any("_u8" in kernel for kernel in result["kernels"])
+        assert result["reference"] == "artifact"
+        assert 0.99 < result["to_reference"]["cosine_min"] <= 1

@@ -7,26 +7,42 @@ set(VOXPRESS_FLAGS_neon -ffp-contract=fast)
 set(VOXPRESS_FLAGS_avx2 -mavx2 -mfma -ffp-contract=fast)
 set(VOXPRESS_FLAGS_avx512 -mavx512f -mavx2 -mfma -mprefer-vector-width=512 -ffp-contract=fast)
 
+set(VOXPRESS_FLAGS_neondot -march=armv8.2-a+dotprod)
+set(VOXPRESS_FLAGS_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512vnni -mavx2 -mfma -mbmi2
+  -mprefer-vector-width=512)
+
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(VOXPRESS_ISAS portable avx2 avx512)
+  set(VOXPRESS_U8_ISAS portable avx512vnni)
+  set(VOXPRESS_ROOF_ISAS avx512vnni)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   set(VOXPRESS_ISAS portable neon)
+  set(VOXPRESS_U8_ISAS portable)
 else()
   set(VOXPRESS_ISAS portable)
+  set(VOXPRESS_U8_ISAS portable)
 endif()
 
 # Checked at every step, the unrolled loops take the optimiser minutes.
 if(VOXPRESS_SANITIZE)
-  foreach(isa IN LISTS VOXPRESS_ISAS)
+  foreach(isa portable neon neondot avx2 avx512 avx512vnni)
     list(APPEND VOXPRESS_FLAGS_${isa} -O1)
   endforeach()
 endif()
 
-# Adds <stem>_<isa>.cc to the target for each ISA of the machine that is compiled for.
+# Adds <stem>_<isa>.cc to the target for each of the ISAs named behind.
 function(voxpress_add_isa_sources target stem)
-  foreach(isa IN LISTS VOXPRESS_ISAS)
+  foreach(isa IN LISTS ARGN)
     set(source ${stem}_${isa}.cc)
     target_sources(${target} PRIVATE ${source})
     set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${VOXPRESS_FLAGS_${isa}}")
+  endforeach()
+endfunction()
+
+# The same for kernels that agree bit by bit: nothing is fused but what they fuse themselves.
+function(voxpress_add_exact_isa_sources target stem)
+  foreach(isa IN LISTS ARGN)
+    voxpress_add_isa_sources(${target} ${stem} ${isa})
+    set_property(SOURCE ${stem}_${isa}.cc APPEND PROPERTY COMPILE_OPTIONS -ffp-contract=off)
   endforeach()
 endfunction()

@@ -3,16 +3,35 @@
 #include <atomic>
 #include <cstring>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 namespace voxpress {
 namespace {
 
-constexpr Isa kWidestFirst[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kPortable};
+constexpr Isa kWidestFirst[] = {Isa::kAvx512Vnni, Isa::kAvx512, Isa::kAvx2, Isa::kNeonDot, Isa::kNeon, Isa::kPortable};
 
 Isa widest_isa() {
   for (const Isa isa : kWidestFirst) {
     if (isa_available(isa)) return isa;
   }
   return Isa::kPortable;
+}
+
+bool has_dot_products() {
+#if defined(__aarch64__) && defined(__linux__)
+  constexpr unsigned long kDotProducts = 1UL << 20;  // HWCAP_ASIMDDP
+  return (getauxval(AT_HWCAP) & kDotProducts) != 0;
+#elif defined(__aarch64__) && defined(__APPLE__)
+  int found = 0;
+  size_t bytes = sizeof(found);
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &found, &bytes, nullptr, 0) == 0 && found != 0;
+#else
+  return false;
+#endif
 }
 
 constexpr int32_t kUndecided = -1;
@@ -26,10 +45,14 @@ const char* isa_name(Isa isa) {
       return "portable";
     case Isa::kNeon:
       return "neon";
+    case Isa::kNeonDot:
+      return "neondot";
     case Isa::kAvx2:
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx512Vnni:
+      return "avx512vnni";
   }
   return "";
 }
@@ -44,6 +67,8 @@ bool isa_available(Isa isa) {
 #else
       return false;
 #endif
+    case Isa::kNeonDot:
+      return has_dot_products();
     case Isa::kAvx2:
 #if defined(__x86_64__)
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -56,8 +81,21 @@ bool isa_available(Isa isa) {
 #else
       return false;
 #endif
+    case Isa::kAvx512Vnni:
+#if defined(__x86_64__)
+      return isa_available(Isa::kAvx512) && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2");
+#else
+      return false;
+#endif
   }
   return false;
+}
+
+bool isa_includes(Isa level, Isa isa) {
+  if (isa == Isa::kPortable) return true;
+  const bool arm = level == Isa::kNeon || level == Isa::kNeonDot;
+  return static_cast<int32_t>(isa) <= static_cast<int32_t>(level) && (arm || isa >= Isa::kAvx2);
 }
 
 Isa selected_isa() {

@@ -7,13 +7,17 @@
 
 namespace voxpress {
 
-enum class Isa : int32_t { kPortable, kNeon, kAvx2, kAvx512 };
+// Of one processor family in order: each has what those before it have.
+enum class Isa : int32_t { kPortable, kNeon, kNeonDot, kAvx2, kAvx512, kAvx512Vnni };
 
-// "portable", "neon", "avx2", "avx512".
+// "portable", "neon", "neondot", "avx2", "avx512", "avx512vnni".
 const char* isa_name(Isa isa);
 
 // True if this build has kernels for it and the processor (and the operating system) can run them.
 bool isa_available(Isa isa);
+
+// True if what runs kernels of `level` also runs those of `isa`.
+bool isa_includes(Isa level, Isa isa);
 
 // The instruction set that kernels are chosen for: the widest one available, until select_isa says otherwise.
 Isa selected_isa();

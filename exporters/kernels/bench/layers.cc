@@ -1,12 +1,13 @@
 // Times every layer of a ResNet34 (80 mel bins, 32 to 256 channels), instruction set by instruction set, and writes
 // JSON:
 //
-//   voxpress_kernel_bench [--frames 200] [--bits 4] [--repeats 15] [--isa avx512] [--codes]
+//   voxpress_kernel_bench [--mode exact|fast] [--frames 200] [--bits 4] [--repeats 15] [--isa avx512] [--codes]
 //
 // Layers run in the order of the network, each instance on weights of its own, so that caches see what they see in a
 // model. Raw samples in nanoseconds of CPU time; the roof is that of a loop of multiply-adds in registers, timed before
 // each repeat.
-// --codes runs from codes instead of packed weights.
+// --codes runs from codes instead of packed weights. In mode fast, activations are bytes from the stem on to the last
+// convolution.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -24,11 +25,13 @@
 #include "base/status.h"
 #include "bench/roof.h"
 #include "conv/conv2d.h"
+#include "conv_u8/conv2d_u8.h"
 
 namespace voxpress {
 
 #define VOXPRESS_ROOF(name) extern const Roof name;
 #if defined(__x86_64__)
+VOXPRESS_ROOF(roof_avx512vnni)
 VOXPRESS_ROOF(roof_avx512)
 VOXPRESS_ROOF(roof_avx2)
 #endif
@@ -42,7 +45,7 @@ namespace {
 
 constexpr const Roof* kRoofs[] = {
 #if defined(__x86_64__)
-    &roof_avx512, &roof_avx2,
+    &roof_avx512vnni, &roof_avx512, &roof_avx2,
 #endif
 #if defined(__aarch64__)
     &roof_neon,
@@ -55,6 +58,7 @@ struct Settings {
   int repeats = 15;
   const char* isa = nullptr;
   bool codes = false;
+  bool fast = false;
 };
 
 struct Free {
@@ -72,6 +76,7 @@ Memory aligned(size_t bytes) {
 struct Layer {
   std::string name;
   Conv2dShape shape;
+  Conv2dU8Shape u8;  // the same layer in mode fast
   bool residual = false;
   std::vector<uint8_t> codes;
   std::vector<float> palette, scale, bias;
@@ -112,6 +117,7 @@ class Network {
       }
     }
     add("seg_1", conv(1, 1, 2 * conv2d_out_mel(x) * x.out_channels, 256, 1, 1), false);
+    quantize();
   }
 
   std::vector<Layer>& layers() { return layers_; }
@@ -130,6 +136,24 @@ class Network {
     s.bits = bits_;
     s.relu = true;
     return s;
+  }
+
+  // Activations are bytes between the stem and the last convolution; those behind a ReLU begin at zero.
+  void quantize() {
+    constexpr float kStep = 0.02f;
+    for (Layer& layer : layers_) {
+      Conv2dU8Shape& u8 = layer.u8;
+      const bool is_first = &layer == &layers_.front();
+      const bool is_embedding = &layer == &layers_.back();
+      const bool is_shortcut = layer.name.find("shortcut") != std::string::npos;
+      u8.conv = layer.shape;
+      u8.conv.relu = !is_shortcut && !is_embedding;
+      u8.input = is_first || is_embedding ? Element::kF32 : Element::kU8;
+      u8.output = is_embedding || &layer + 1 == &layers_.back() ? Element::kF32 : Element::kU8;
+      u8.in = {kStep, 0};
+      u8.out = {kStep, is_shortcut ? 128 : 0};
+      u8.res = {kStep, layer.residual && layer.name.find(".0.") != std::string::npos ? 128 : 0};
+    }
   }
 
   void add(const std::string& name, const Conv2dShape& shape, bool residual) {
@@ -167,23 +191,61 @@ void require(Status status, const std::string& what) {
   std::exit(1);
 }
 
+size_t scratch_bytes_of(const Layer& layer, const Settings& settings) {
+  if (settings.fast) {
+    return settings.codes ? conv2d_u8_scratch_bytes(layer.u8) : conv2d_u8_packed_scratch_bytes(layer.u8);
+  }
+  return settings.codes ? conv2d_scratch_bytes(layer.shape) : conv2d_packed_scratch_bytes(layer.shape);
+}
+
+void pack(Layer* layer, const Settings& settings) {
+  layer->packed_bytes = settings.fast ? conv2d_u8_packed_bytes(layer->u8) : conv2d_packed_bytes(layer->shape);
+  layer->packed = aligned(layer->packed_bytes);
+  require(settings.fast ? conv2d_u8_pack(layer->u8, layer->weights(), layer->packed.get(), layer->packed_bytes)
+                        : conv2d_pack(layer->shape, layer->weights(), layer->packed.get(), layer->packed_bytes),
+          layer->name);
+}
+
+const char* kernel_name_of(const Layer& layer, const Settings& settings) {
+  if (settings.fast) return conv2d_u8_kernel_name(layer.u8);
+  return settings.codes ? conv2d_kernel_name(layer.shape) : conv2d_packed_kernel_name(layer.shape);
+}
+
+Status run_exact(const Layer& layer, bool codes, const void* input, void* output, const Memory& scratch,
+                 size_t scratch_bytes) {
+  Conv2dTensors tensors;
+  tensors.input = static_cast<const float*>(input);
+  tensors.output = static_cast<float*>(output);
+  if (layer.residual) tensors.residual = tensors.output;
+  return codes ? conv2d_run(layer.shape, layer.weights(), tensors, scratch.get(), scratch_bytes)
+               : conv2d_run_packed(layer.shape, layer.packed.get(), layer.packed_bytes, tensors, scratch.get(),
+                                   scratch_bytes);
+}
+
+// The residual of the last convolution, whose output is larger than its input, has a map of its own.
+Status run_fast(const Layer& layer, bool codes, const void* input, void* output, const void* residual,
+                const Memory& scratch, size_t scratch_bytes) {
+  const Conv2dU8Tensors tensors{input, layer.residual ? residual : nullptr, output};
+  return codes ? conv2d_u8_run(layer.u8, layer.weights(), tensors, scratch.get(), scratch_bytes)
+               : conv2d_u8_run_packed(layer.u8, layer.packed.get(), layer.packed_bytes, tensors, scratch.get(),
+                                      scratch_bytes);
+}
+
 // Times each layer once. Inputs, residuals and outputs take turns on two buffers, as they do in a planned model.
-void run_once(Network* network, const Settings& settings, const Memory (&maps)[2], const Memory& scratch,
+void run_once(Network* network, const Settings& settings, const Memory (&maps)[3], const Memory& scratch,
               size_t scratch_bytes) {
   const Conv2dShape& first = network->layers().front().shape;
   auto* features = reinterpret_cast<float*>(maps[0].get());
   for (int64_t j = 0; j < first.in_frames * first.in_mel; ++j) features[j] = static_cast<float>(j % 7) - 3.0f;
   int turn = 0;
   for (Layer& layer : network->layers()) {
-    Conv2dTensors tensors;
-    tensors.input = reinterpret_cast<const float*>(maps[turn].get());
-    tensors.output = reinterpret_cast<float*>(maps[1 - turn].get());
-    if (layer.residual) tensors.residual = tensors.output;
+    const void* input = maps[turn].get();
+    void* output = maps[1 - turn].get();
+    const void* residual = layer.u8.output == Element::kU8 ? output : maps[2].get();
     const int64_t begin = now_ns();
-    const Status status = settings.codes
-                              ? conv2d_run(layer.shape, layer.weights(), tensors, scratch.get(), scratch_bytes)
-                              : conv2d_run_packed(layer.shape, layer.packed.get(), layer.packed_bytes, tensors,
-                                                  scratch.get(), scratch_bytes);
+    const Status status = settings.fast
+                              ? run_fast(layer, settings.codes, input, output, residual, scratch, scratch_bytes)
+                              : run_exact(layer, settings.codes, input, output, scratch, scratch_bytes);
     layer.samples_ns.push_back(now_ns() - begin);
     require(status, layer.name);
     turn = 1 - turn;
@@ -212,18 +274,14 @@ void run_isa(const Roof& roof, const Settings& settings, bool first) {
   size_t map_bytes = 0;
   for (Layer& layer : network.layers()) {
     const Conv2dShape& s = layer.shape;
-    const size_t needed = settings.codes ? conv2d_scratch_bytes(s) : conv2d_packed_scratch_bytes(s);
-    scratch_bytes = needed > scratch_bytes ? needed : scratch_bytes;
+    scratch_bytes = std::max(scratch_bytes, scratch_bytes_of(layer, settings));
     const auto input = static_cast<size_t>(s.in_frames * s.in_mel * s.in_channels);
     const auto output = static_cast<size_t>(conv2d_out_frames(s) * conv2d_out_mel(s) * s.out_channels);
     map_bytes = std::max({map_bytes, input * sizeof(float), output * sizeof(float)});
-    if (settings.codes) continue;
-    layer.packed_bytes = conv2d_packed_bytes(s);
-    layer.packed = aligned(layer.packed_bytes);
-    require(conv2d_pack(s, layer.weights(), layer.packed.get(), layer.packed_bytes), layer.name);
+    if (!settings.codes) pack(&layer, settings);
   }
   const Memory scratch = aligned(scratch_bytes);
-  const Memory maps[2] = {aligned(map_bytes), aligned(map_bytes)};
+  const Memory maps[3] = {aligned(map_bytes), aligned(map_bytes), aligned(map_bytes)};
   constexpr int64_t kRounds = 200000;
   std::vector<int64_t> roof_ns;
   for (int repeat = -1; repeat < settings.repeats; ++repeat) {
@@ -241,8 +299,7 @@ void run_isa(const Roof& roof, const Settings& settings, bool first) {
   std::printf("},\n   \"layers\": [");
   for (const Layer& layer : network.layers()) {
     std::printf("%s\n    {\"name\": \"%s\", \"kernel\": \"%s\", \"macs\": %lld, \"packed_bytes\": %zu, ",
-                &layer == &network.layers().front() ? "" : ",", layer.name.c_str(),
-                settings.codes ? conv2d_kernel_name(layer.shape) : conv2d_packed_kernel_name(layer.shape),
+                &layer == &network.layers().front() ? "" : ",", layer.name.c_str(), kernel_name_of(layer, settings),
                 static_cast<long long>(layer.macs()), layer.packed_bytes);
     print_samples(layer.samples_ns);
     std::printf("}");
@@ -259,6 +316,11 @@ bool parse(int argc, char** argv, Settings* settings) {
     }
     if (j + 1 == argc) return false;
     const char* value = argv[++j];
+    if (option == "--mode") {
+      settings->fast = std::strcmp(value, "fast") == 0;
+      if (!settings->fast && std::strcmp(value, "exact") != 0) return false;
+      continue;
+    }
     if (option == "--isa") {
       settings->isa = value;
       continue;
@@ -281,12 +343,15 @@ bool parse(int argc, char** argv, Settings* settings) {
 int run(int argc, char** argv) {
   Settings settings;
   if (!parse(argc, argv, &settings)) {
-    std::fprintf(stderr, "expected [--frames n] [--bits 1..8] [--repeats n] [--isa name] [--codes]\n");
+    std::fprintf(stderr,
+                 "expected [--mode exact|fast] [--frames n] [--bits 1..8] [--repeats n] [--isa name] [--codes]\n");
     return 2;
   }
   if (settings.isa != nullptr) require(select_isa(settings.isa), settings.isa);
-  std::printf("{\"network\": \"resnet34\", \"frames\": %lld, \"bits\": %d, \"weights\": \"%s\", \"isas\": [",
-              static_cast<long long>(settings.frames), settings.bits, settings.codes ? "codes" : "packed");
+  std::printf(
+      "{\"network\": \"resnet34\", \"mode\": \"%s\", \"frames\": %lld, \"bits\": %d, \"weights\": \"%s\", \"isas\": [",
+      settings.fast ? "fast" : "exact", static_cast<long long>(settings.frames), settings.bits,
+      settings.codes ? "codes" : "packed");
   bool first = true;
   for (const Roof* roof : kRoofs) {
     const bool wanted = settings.isa == nullptr || std::strcmp(settings.isa, isa_name(roof->isa)) == 0;

@@ -164,7 +164,7 @@ struct RunPanel {
 };
 
 void run_panel(const Conv2dCall& call, const DirectPlan& plan, const PanelJob& job) {
-  WithRows<RunPanel>::run(plan.rows, call, plan, job);
+  WithRows<RunPanel, kRows>::run(plan.rows, call, plan, job);
 }
 
 bool direct_takes(const Conv2dShape&) { return true; }

@@ -64,17 +64,5 @@ VOXPRESS_INLINE void store_sums(const Lanes (&sum)[kR][kVectors], int64_t row_fl
 // Rows per group that cut `count` rows into the fewest groups, as even as they can be.
 VOXPRESS_INLINE int64_t rows_per_group(int64_t count) { return ceil_div(count, ceil_div(count, kRows)); }
 
-// Calls Body<rows>::run(arguments...) for a number of rows that is known only now, 1 <= rows <= kRows.
-template <template <int> class Body, int kR = kRows>
-struct WithRows {
-  template <typename... Arguments>
-  static void run(int64_t rows, const Arguments&... arguments) {
-    if constexpr (kR > 1) {
-      if (rows < kR) return WithRows<Body, kR - 1>::run(rows, arguments...);
-    }
-    Body<kR>::run(arguments...);
-  }
-};
-
 }  // namespace
 }  // namespace voxpress

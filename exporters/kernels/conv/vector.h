@@ -10,16 +10,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "conv/inline.h"
 #include "conv/variants.h"
-
-#define VOXPRESS_INLINE inline __attribute__((always_inline))
-#if defined(__clang__)
-#define VOXPRESS_UNROLL _Pragma("clang loop unroll(full)")
-#define VOXPRESS_KEEP_LOOP _Pragma("clang loop unroll(disable)")
-#else
-#define VOXPRESS_UNROLL _Pragma("GCC unroll 40")
-#define VOXPRESS_KEEP_LOOP _Pragma("GCC unroll 1")
-#endif
 
 namespace voxpress {
 namespace {
@@ -62,11 +54,6 @@ VOXPRESS_INLINE Lanes relu(Lanes value) {
   const Lanes zero = {};
   return value < zero ? zero : value;
 }
-
-VOXPRESS_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-VOXPRESS_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-VOXPRESS_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-VOXPRESS_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // out = act(scale * sum + bias + residual) for `count` channels of one position from channel `channel` on; `at` is
 // where they lie in output and residual.

@@ -65,12 +65,12 @@ constexpr Choice kKernels[] = {
 #include "kernels.inc"
 };
 
-// The first kernel that takes the layer, of the selected instruction set or, at the end of the table, portable. The
-// shape must be a good one.
+// The first kernel of the table that takes the layer and that the selected instruction set includes. The shape must be
+// a good one.
 const Choice& choose(const Conv2dU8Shape& shape) {
-  const Isa isa = selected_isa();
+  const Isa level = selected_isa();
   const Choice* choice = kKernels;
-  while ((choice->kernel->isa != isa && choice->kernel->isa != Isa::kPortable) || !choice->kernel->takes(shape)) {
+  while (!isa_includes(level, choice->kernel->isa) || !choice->kernel->takes(shape)) {
     ++choice;  // ends: the portable direct kernel takes every layer
   }
   return *choice;

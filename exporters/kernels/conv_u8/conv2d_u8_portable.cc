@@ -13,8 +13,6 @@ namespace {
 
 constexpr Isa kIsa = Isa::kPortable;
 
-int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
-
 // Element `at` of a tensor, less its zero point.
 float real(const void* tensor, Element element, int32_t zero, int64_t at) {
   if (element == Element::kF32) return static_cast<const float*>(tensor)[at];

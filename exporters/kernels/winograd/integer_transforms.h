@@ -5,23 +5,29 @@
 // 49 * 127), which are multiplied by what makes them whole, kWeights of it to be divided out.
 #pragma once
 
+#include "conv/inline.h"
+
 namespace voxpress {
 namespace {
+
+// a * factor + b.
+VOXPRESS_INLINE float multiply_add(float a, float factor, float b) { return a * factor + b; }
 
 struct IntegerF2 {
   static constexpr int kIn = 4;
   static constexpr int kOut = 2;
   static constexpr float kWeights[kIn] = {1.0f, 2.0f, 2.0f, 1.0f};
+  static constexpr int kConstant = 4;  // of inputs that are all 1, at point (1, 1); 0 at all other points
 
   template <typename T>
-  static inline __attribute__((always_inline)) void input(const T (&d)[kIn], T (&v)[kIn]) {
+  static VOXPRESS_INLINE void input(const T (&d)[kIn], T (&v)[kIn]) {
     v[0] = d[0] - d[2];
     v[1] = d[1] + d[2];
     v[2] = d[2] - d[1];
     v[3] = d[3] - d[1];
   }
   template <typename T>
-  static inline __attribute__((always_inline)) void weights(const T (&g)[3], T (&u)[kIn]) {
+  static VOXPRESS_INLINE void weights(const T (&g)[3], T (&u)[kIn]) {
     const T even = g[0] + g[2];
     u[0] = g[0];
     u[1] = even + g[1];
@@ -29,7 +35,7 @@ struct IntegerF2 {
     u[3] = g[2];
   }
   template <typename T>
-  static inline __attribute__((always_inline)) void output(const T (&m)[kIn], T (&y)[kOut]) {
+  static VOXPRESS_INLINE void output(const T (&m)[kIn], T (&y)[kOut]) {
     y[0] = m[0] + (m[1] + m[2]);
     y[1] = (m[1] - m[2]) + m[3];
   }
@@ -39,9 +45,10 @@ struct IntegerF4 {
   static constexpr int kIn = 6;
   static constexpr int kOut = 4;
   static constexpr float kWeights[kIn] = {4.0f, -6.0f, -6.0f, 24.0f, 24.0f, 1.0f};
+  static constexpr int kConstant = 36;
 
   template <typename T>
-  static inline __attribute__((always_inline)) void input(const T (&d)[kIn], T (&v)[kIn]) {
+  static VOXPRESS_INLINE void input(const T (&d)[kIn], T (&v)[kIn]) {
     const T even = d[4] - d[2] * 4;
     const T odd = d[3] - d[1] * 4;
     const T even2 = d[4] - d[2];
@@ -54,7 +61,7 @@ struct IntegerF4 {
     v[5] = (d[5] - d[3]) - odd2 * 4;
   }
   template <typename T>
-  static inline __attribute__((always_inline)) void weights(const T (&g)[3], T (&u)[kIn]) {
+  static VOXPRESS_INLINE void weights(const T (&g)[3], T (&u)[kIn]) {
     const T even = g[0] + g[2];
     const T even4 = g[0] + g[2] * 4;
     u[0] = g[0];
@@ -64,17 +71,17 @@ struct IntegerF4 {
     u[4] = even4 - g[1] * 2;
     u[5] = g[2];
   }
-  // The factors are powers of two, so that fused multiply-adds give the same.
+  // The factors are powers of two, so that multiply_add may fuse and still gives the same.
   template <typename T>
-  static inline __attribute__((always_inline)) void output(const T (&m)[kIn], T (&y)[kOut]) {
+  static VOXPRESS_INLINE void output(const T (&m)[kIn], T (&y)[kOut]) {
     const T even = m[1] + m[2];
     const T odd = m[1] - m[2];
     const T even2 = m[3] + m[4];
     const T odd2 = m[3] - m[4];
     y[0] = (m[0] + even) + even2;
-    y[1] = odd + odd2 * 2.0f;
-    y[2] = even + even2 * 4.0f;
-    y[3] = (odd + odd2 * 8.0f) + m[5];
+    y[1] = multiply_add(odd2, 2.0f, odd);
+    y[2] = multiply_add(even2, 4.0f, even);
+    y[3] = multiply_add(odd2, 8.0f, odd) + m[5];
   }
 };
 

@@ -215,7 +215,7 @@ void winograd_run(const Conv2dCall& call) {
     }
     for (int64_t p = 0; p < plan.panels; ++p) {
       const WinogradJob<F> job{&plan, inputs, first, groups, call.prepared + p * plan.panel_floats, p * kPanel, sums};
-      WithRows<Products<F>::template Run>::run(plan.rows, call, job);
+      WithRows<Products<F>::template Run, kRows>::run(plan.rows, call, job);
     }
   }
 }

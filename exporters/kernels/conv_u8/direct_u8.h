@@ -1,0 +1,257 @@
+// Convolution of bytes in any geometry as a matrix product: see conv/direct.h. What lies outside of the input reads as
+// the zero point, whose products are in the start of each sum.
+#pragma once
+
+#include "conv_u8/finish.h"
+#include "conv_u8/multiply.h"
+#include "conv_u8/weights.h"
+
+namespace voxpress {
+namespace {
+
+constexpr int64_t kGatherBudgetBytes = 128 << 10;  // of gathered rows at a time
+
+struct DirectPlan {
+  int64_t taps;
+  int64_t depth;  // input channels of a group
+  int64_t row_bytes;
+  int64_t steps;
+  int64_t slots;
+  int64_t outputs;  // output channels of a group
+  int64_t panels;   // of a group
+  int64_t panel_bytes;
+  int64_t out_frames, out_mel;
+  Range range;  // of positions
+  int64_t rows;
+  int64_t group_bytes;  // of a group of positions
+  int64_t groups_per_block;
+
+  DirectPlan(const Conv2dShape& s, const Share& share) {
+    taps = s.kernel_frames * s.kernel_mel;
+    depth = s.in_channels / s.groups;
+    row_bytes = taps * depth;
+    steps = ceil_div(row_bytes, kDepth);
+    slots = ceil_div(row_bytes, kBytes);
+    outputs = s.out_channels / s.groups;
+    panels = ceil_div(outputs, kPanel);
+    panel_bytes = kPanel * static_cast<int64_t>(sizeof(int32_t)) + steps * kStepBytes;
+    out_frames = conv2d_out_frames(s);
+    out_mel = conv2d_out_mel(s);
+    range = share_of(s.batch * out_frames * out_mel, share);
+    const int64_t positions = most(1, range.end - range.begin);
+    rows = ceil_div(positions, ceil_div(positions, kRows));
+    group_bytes = slots * rows * kBytes;
+    groups_per_block = most(1, least(kGatherBudgetBytes / group_bytes, ceil_div(positions, rows)));
+  }
+};
+
+// Large enough for every share of the positions.
+struct DirectScratch {
+  uint8_t* gathered;
+  float* windows;
+  int64_t bytes = 0;
+
+  DirectScratch(const Conv2dShape& s, unsigned char* start) {
+    const DirectPlan plan(s, {});
+    const int64_t gathered_bytes = most(kGatherBudgetBytes, plan.slots * kRows * kBytes);
+    const int64_t rows = most(kRows, kGatherBudgetBytes / (plan.slots * kBytes));
+    gathered = start;
+    windows = reinterpret_cast<float*>(start + gathered_bytes);
+    bytes = gathered_bytes + round_up((rows + kRows) * static_cast<int64_t>(sizeof(float)), 64);
+  }
+};
+
+// A row of a group, written from front to back: its bytes lie in slots of kBytes, `step` apart.
+class RowWriter {
+ public:
+  RowWriter(uint8_t* slot, int64_t step) : slot_(slot), step_(step) {}
+
+  void copy(const uint8_t* source, int64_t count) {
+    while (count > 0) {
+      const int64_t part = least(kBytes - at_, count);
+      if (part == kBytes) {
+        store(slot_, load<U8s>(source));
+      } else {
+        std::memcpy(slot_ + at_, source, static_cast<size_t>(part));
+      }
+      source += part;
+      count -= part;
+      advance(part);
+    }
+  }
+
+  void fill(uint8_t value, int64_t count) {
+    while (count > 0) {
+      const int64_t part = least(kBytes - at_, count);
+      std::memset(slot_ + at_, value, static_cast<size_t>(part));
+      count -= part;
+      advance(part);
+    }
+  }
+
+ private:
+  void advance(int64_t part) {
+    at_ += part;
+    if (at_ < kBytes) return;
+    at_ = 0;
+    slot_ += step_;
+  }
+
+  uint8_t* slot_;
+  int64_t step_;
+  int64_t at_ = 0;
+};
+
+// Gathers the inputs of one position; `input` is that of the channel group.
+void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* input, int64_t position,
+                RowWriter row) {
+  const Conv2dShape& s = call.shape->conv;
+  const auto zero = static_cast<uint8_t>(call.shape->in.zero);
+  const int64_t line = position / plan.out_mel;
+  const int64_t mel0 = position % plan.out_mel * s.stride_mel - s.pad_mel;
+  const int64_t frame0 = line % plan.out_frames * s.stride_frames - s.pad_frames;
+  const uint8_t* utterance = input + line / plan.out_frames * s.in_frames * s.in_mel * s.in_channels;
+  // Without groups, the taps of one frame lie side by side in the input.
+  const bool side_by_side = s.groups == 1 && mel0 >= 0 && mel0 + s.kernel_mel <= s.in_mel;
+  for (int64_t frame = frame0; frame < frame0 + s.kernel_frames; ++frame) {
+    if (frame < 0 || frame >= s.in_frames) {
+      row.fill(zero, s.kernel_mel * plan.depth);
+      continue;
+    }
+    const uint8_t* line_input = utterance + frame * s.in_mel * s.in_channels;
+    if (side_by_side) {
+      row.copy(line_input + mel0 * s.in_channels, s.kernel_mel * plan.depth);
+      continue;
+    }
+    for (int64_t mel = mel0; mel < mel0 + s.kernel_mel; ++mel) {
+      if (mel >= 0 && mel < s.in_mel) {
+        row.copy(line_input + mel * s.in_channels, plan.depth);
+      } else {
+        row.fill(zero, plan.depth);
+      }
+    }
+  }
+  row.fill(zero, plan.steps * kDepth - plan.row_bytes);
+}
+
+// The sum of a gathered row.
+float sum_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* row) {
+  int32_t sum = 0;
+  for (int64_t k = 0; k < plan.row_bytes; ++k) sum += row[k / kBytes * plan.rows * kBytes + k % kBytes];
+  return static_cast<float>(sum - static_cast<int32_t>(plan.row_bytes) * call.shape->in.zero);
+}
+
+void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_group, int64_t first, int64_t groups,
+            const DirectScratch& scratch) {
+  const uint8_t* input = static_cast<const uint8_t*>(call.tensors->input) + channel_group * plan.depth;
+  for (int64_t row = 0; row < groups * plan.rows; ++row) {
+    uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kBytes;
+    // Rows behind the last position are multiplied like the others, and not written: any position does for them.
+    gather_row(call, plan, input, least(first + row, plan.range.end - 1), {target, plan.rows * kBytes});
+    if (call.finish.offset != nullptr) scratch.windows[row] = sum_row(call, plan, target);
+  }
+}
+
+constexpr int kTogether = 4;  // positions that are written at a time
+
+template <int kR>
+struct MultiplyGroup {
+  static void run(const uint8_t* inputs, const unsigned char* panel, int64_t steps, int32_t* sums) {
+    multiply<kR, kBytes>(inputs, reinterpret_cast<const int8_t*>(panel) + sizeof(int32_t) * kPanel, steps,
+                         reinterpret_cast<const int32_t*>(panel), sums, kPanel);
+  }
+};
+
+// Sums of positions [..][kPanel] and where they belong.
+struct SummedPositions {
+  const int32_t* sums;
+  const float* windows;
+  int64_t first;
+  int64_t count;
+  int64_t first_channel;
+  int64_t channels;
+};
+
+void write_positions(const Conv2dU8Call& call, const SummedPositions& summed) {
+  const FinishLanes lanes(call);
+  const int64_t out_channels = call.shape->conv.out_channels;
+  for (int v = 0; v < kVectors && v * kInts < summed.channels; ++v) {
+    const int64_t channel = summed.first_channel + v * kInts;
+    const int64_t channels = summed.channels - v * kInts;
+    const F32s multiplier = load<F32s>(call.finish.multiplier + channel);
+    for (int64_t m = 0; m < summed.count; m += kTogether) {
+      F32s t[kTogether];
+      VOXPRESS_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        t[j] = __builtin_convertvector(load<S32s>(summed.sums + (m + j) * kPanel + v * kInts), F32s) * multiplier;
+      }
+      finish<kTogether>(call, lanes, {(summed.first + m) * out_channels + channel, channel, channels, summed.count - m},
+                        summed.windows + m, t);
+    }
+  }
+}
+
+bool direct_takes(const Conv2dU8Shape& s) { return s.input == Element::kU8; }
+
+// [groups][panels] of starts and weights.
+int64_t direct_prepared_bytes(const Conv2dU8Shape& s) {
+  const DirectPlan plan(s.conv, {});
+  return s.conv.groups * plan.panels * plan.panel_bytes;
+}
+
+void direct_pack(const Conv2dU8Packing& packing) {
+  const Conv2dShape& s = packing.shape->conv;
+  const DirectPlan plan(s, {});
+  const Range range = share_of(s.groups * plan.panels, packing.share);
+  for (int64_t p = range.begin; p < range.end; ++p) {
+    unsigned char* panel = packing.prepared + p * plan.panel_bytes;
+    std::memset(panel, 0, static_cast<size_t>(plan.panel_bytes));
+    auto* starts = reinterpret_cast<int32_t*>(panel);
+    auto* weights = reinterpret_cast<int8_t*>(panel) + sizeof(int32_t) * kPanel;
+    const int64_t first = p % plan.panels * kPanel;
+    for (int64_t j = 0; j < least(kPanel, plan.outputs - first); ++j) {
+      const int64_t o = p / plan.panels * plan.outputs + first + j;
+      constexpr int64_t kChunk = 64;
+      for (int64_t k0 = 0; k0 < plan.row_bytes; k0 += kChunk) {
+        int8_t values[kChunk];
+        const int64_t count = least(kChunk, plan.row_bytes - k0);
+        decode_int8(s, *packing.weights, *packing.palette, o, k0, count, values);
+        for (int64_t k = 0; k < count; ++k) {
+          weights[((k0 + k) / kDepth * kPanel + j) * kDepth + (k0 + k) % kDepth] = values[k];
+          starts[j] -= packing.shape->in.zero * values[k];
+        }
+      }
+    }
+  }
+}
+
+int64_t direct_scratch_bytes(const Conv2dU8Shape& s) { return DirectScratch(s.conv, nullptr).bytes; }
+
+void direct_run(const Conv2dU8Call& call) {
+  const Conv2dShape& s = call.shape->conv;
+  const DirectPlan plan(s, call.share);
+  const DirectScratch scratch(s, call.scratch);
+  const int64_t block = plan.groups_per_block * plan.rows;
+  for (int64_t group = 0; group < s.groups; ++group) {
+    for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
+      const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
+      gather(call, plan, group, first, groups, scratch);
+      for (int64_t p = 0; p < plan.panels; ++p) {
+        const unsigned char* panel = call.prepared + (group * plan.panels + p) * plan.panel_bytes;
+        for (int64_t g = 0; g < groups; ++g) {
+          alignas(kBytes) int32_t sums[(kRows + kTogether) * kPanel];
+          WithRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel, plan.steps,
+                                              sums);
+          std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // no sums, but converted
+          const int64_t position = g * plan.rows;
+          write_positions(call, {sums, scratch.windows + position, first + position,
+                                 least(plan.rows, plan.range.end - first - position), group * plan.outputs + p * kPanel,
+                                 least(kPanel, plan.outputs - p * kPanel)});
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace voxpress

@@ -1,0 +1,123 @@
+// From sums to outputs, as variants.h says, for the integer kernels of one ISA file.
+#pragma once
+
+#include VOXPRESS_LANES_HEADER
+
+#include "conv_u8/variants.h"
+
+namespace voxpress {
+namespace {
+
+// What of a call is the same for all outputs, in registers.
+struct FinishLanes {
+  F32s res_multiplier;
+  U8s low;
+  int32_t res_zero;
+
+  explicit FinishLanes(const Conv2dU8Call& call)
+      : res_multiplier(broadcast(call.finish.res_multiplier)),
+        low(static_cast<uint8_t>(call.finish.low) - U8s{}),
+        res_zero(call.shape->res.zero) {}
+};
+
+VOXPRESS_INLINE F32s relu(F32s value) {
+  const F32s zero = {};
+  return value < zero ? zero : value;
+}
+
+// kCount outputs side by side along mel, kInts channels of each from `channel` on; t as variants.h has it after the
+// multiplication. `at` is where the first of them lies in output and residual. Only the first `count` exist.
+struct OutputPlace {
+  int64_t at;
+  int64_t channel;
+  int64_t channels;  // from there to the end of the channel group
+  int64_t count;
+};
+
+template <int kCount>
+VOXPRESS_INLINE void add_residual(const Conv2dU8Call& call, const FinishLanes& lanes, int64_t at, F32s (&t)[kCount]) {
+  const int64_t channels = call.shape->conv.out_channels;
+  if (call.shape->residual == Element::kF32) {
+    const float* residual = static_cast<const float*>(call.tensors->residual) + at;
+    VOXPRESS_UNROLL
+    for (int j = 0; j < kCount; ++j) t[j] = t[j] + load<F32s>(residual + j * channels) * lanes.res_multiplier;
+    return;
+  }
+  const uint8_t* residual = static_cast<const uint8_t*>(call.tensors->residual) + at;
+  VOXPRESS_UNROLL
+  for (int j = 0; j < kCount; ++j) {
+    const S32s value = widen_bytes(residual + j * channels) - lanes.res_zero;
+    t[j] = t[j] + __builtin_convertvector(value, F32s) * lanes.res_multiplier;
+  }
+}
+
+// All of them exist, and all channels.
+template <int kCount>
+VOXPRESS_INLINE void finish_whole(const Conv2dU8Call& call, const FinishLanes& lanes, const OutputPlace& place,
+                                  const float* windows, F32s (&t)[kCount]) {
+  const int64_t channels = call.shape->conv.out_channels;
+  if (call.finish.offset != nullptr) {
+    const F32s offset = load<F32s>(call.finish.offset + place.channel);
+    VOXPRESS_UNROLL
+    for (int j = 0; j < kCount; ++j) t[j] = t[j] + windows[j] * offset;
+  }
+  const F32s bias = load<F32s>(call.finish.bias + place.channel);
+  VOXPRESS_UNROLL
+  for (int j = 0; j < kCount; ++j) t[j] = t[j] + bias;
+  if (call.tensors->residual != nullptr) add_residual(call, lanes, place.at, t);
+  if (call.shape->output == Element::kU8) {
+    store_rounded(t, lanes.low, static_cast<uint8_t*>(call.tensors->output) + place.at, channels);
+    return;
+  }
+  float* output = static_cast<float*>(call.tensors->output) + place.at;
+  VOXPRESS_UNROLL
+  for (int j = 0; j < kCount; ++j) store(output + j * channels, call.shape->conv.relu ? relu(t[j]) : t[j]);
+}
+
+// Some lie outside of the map or behind the last channel: each alone, by way of buffers that have room for all.
+template <int kCount>
+void finish_ragged(const Conv2dU8Call& call, const FinishLanes& lanes, const OutputPlace& place, const float* windows,
+                   const F32s* t) {
+  const int64_t channels = call.shape->conv.out_channels;
+  const int64_t count = least(kCount, place.count);
+  const auto there = static_cast<size_t>(least(kInts, place.channels));
+  Conv2dU8Shape shape = *call.shape;
+  shape.conv.out_channels = kInts;
+  alignas(kBytes) unsigned char residual[kCount * kInts * sizeof(float)] = {};
+  alignas(kBytes) unsigned char output[kCount * kInts * sizeof(float)];
+  const size_t residual_size = shape.residual == Element::kF32 ? sizeof(float) : 1;
+  const size_t output_size = shape.output == Element::kF32 ? sizeof(float) : 1;
+  Conv2dU8Tensors tensors{nullptr, nullptr, output};
+  if (call.tensors->residual != nullptr) {
+    tensors.residual = residual;
+    const auto* source = static_cast<const unsigned char*>(call.tensors->residual);
+    for (int64_t j = 0; j < count; ++j) {
+      std::memcpy(residual + static_cast<size_t>(j * kInts) * residual_size,
+                  source + static_cast<size_t>(place.at + j * channels) * residual_size, there * residual_size);
+    }
+  }
+  Conv2dU8Call part = call;
+  part.shape = &shape;
+  part.tensors = &tensors;
+  F32s values[kCount];
+  for (int j = 0; j < kCount; ++j) values[j] = t[j];
+  finish_whole<kCount>(part, lanes, {0, place.channel, kInts, kCount}, windows, values);
+  auto* target = static_cast<unsigned char*>(call.tensors->output);
+  for (int64_t j = 0; j < count; ++j) {
+    std::memcpy(target + static_cast<size_t>(place.at + j * channels) * output_size,
+                output + static_cast<size_t>(j * kInts) * output_size, there * output_size);
+  }
+}
+
+template <int kCount>
+VOXPRESS_INLINE void finish(const Conv2dU8Call& call, const FinishLanes& lanes, const OutputPlace& place,
+                            const float* windows, F32s (&t)[kCount]) {
+  if (place.count >= kCount && place.channels >= kInts) {
+    finish_whole<kCount>(call, lanes, place, windows, t);
+  } else {
+    finish_ragged<kCount>(call, lanes, place, windows, t);
+  }
+}
+
+}  // namespace
+}  // namespace voxpress
