@@ -67,7 +67,9 @@ def calibrate(
     refused_rates(int((~labels).sum()), options.request)  # before an hour of embedding, not after it
     cohort = None if options.cohort is None else read_cohort(options.cohort.file)
     with one_runnable(model, options.only) as runnable:
-        made = runnable.embed(trial_set.features(runnable.frontend, progress), How(options.threads), progress)
+        made = runnable.embed(
+            trial_set.inputs(runnable.frontend, runnable.input, progress), How(options.threads), progress
+        )
         subject, mode = runnable.subject, runnable.mode
     scored = _scored(trial_set, made.embeddings, cohort, options)
     calibration = Calibration(
@@ -119,7 +121,9 @@ def _flips(
     progress: Progress,
 ) -> ReferenceFlips:
     with one_runnable(reference) as runnable:
-        made = runnable.embed(trial_set.features(runnable.frontend, progress), How(options.threads), progress)
+        made = runnable.embed(
+            trial_set.inputs(runnable.frontend, runnable.input, progress), How(options.threads), progress
+        )
         subject = runnable.subject
     own = ScoredTrials(trial_set.trials, cosine_scores(made.embeddings, trial_set.trials), trial_set.speakers)
     return ReferenceFlips(

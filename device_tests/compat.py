@@ -116,7 +116,9 @@ def _embedded(
         chosen = model or Path(manifest.models_of(manifest.primary)[0].file).name
         with runnables(folder, chosen) as found:
             runnable: Runnable = found[0]
-            made = runnable.embed(trial_set.features(runnable.frontend, progress), How(options.threads), progress)
+            made = runnable.embed(
+                trial_set.inputs(runnable.frontend, runnable.input, progress), How(options.threads), progress
+            )
     return _Side(manifest, chosen, made)
 
 

@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from rich.table import Table
 
 from device_tests.report.figures import Parity, parity
-from device_tests.subjects import Embeddings, Features, How, Runnable, one_runnable, runnables
-from device_tests.trial_set import TrialSet, read_trial_set
+from device_tests.subjects import Embeddings, How, Inputs, Runnable, one_runnable, runnables
+from device_tests.trial_set import TrialSet, extract_inputs, read_trial_set
+from exporters.manifest import ModelInput
 from pipeline.corpus.read import read_corpus, read_cuts, speaker_of
 from pipeline.corpus.shar import is_shards, read_shards
 from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
-from pipeline.features.store import extract_features
 from pipeline.files import write_atomically
 from pipeline.progress import Progress
 from pipeline.scoring.score import DEFAULT_COHORT_TOP, Evaluation, evaluate_embeddings, unit_rows
@@ -105,13 +105,14 @@ def evaluate(
     with runnables(model, only) as subjects:
         if cohort is not None and len(subjects) > 1:
             raise InputError(model, expected="one model, whose cohort it is (--only)", found=f"{len(subjects)}")
-        known: dict[FrontEndSpec, Features] = {}
+        known: dict[tuple[FrontEndSpec, ModelInput], Inputs] = {}
         wanted = None if reference is None else _reference_embeddings(reference, subjects, trial_set, how, progress)
         for subject in subjects:
-            if subject.frontend not in known:
-                known[subject.frontend] = trial_set.features(subject.frontend, progress)
+            takes = (subject.frontend, subject.input)
+            if takes not in known:
+                known[takes] = trial_set.inputs(*takes, progress)
             started = time.monotonic()
-            embedded = subject.embed(known[subject.frontend], how, progress)
+            embedded = subject.embed(known[takes], how, progress)
             seconds = time.monotonic() - started
             results.append(
                 ModelEvaluation(
@@ -140,7 +141,7 @@ def _reference_embeddings(
         for subject in subjects:
             if subject.frontend != one.frontend:
                 raise InputError(reference, expected=f"a model with the front end of {subject.name}", found="another")
-        return one.embed(trial_set.features(one.frontend, progress), how, progress).embeddings
+        return one.embed(trial_set.inputs(one.frontend, one.input, progress), how, progress).embeddings
 
 
 def make_cohort(
@@ -174,8 +175,8 @@ def make_cohort(
         means = {}
         with progress.task("cohort", len(chosen)) as task:
             for speaker, taken in sorted(chosen.items()):
-                features = extract_features(taken, spec)
-                embeddings = subject.embed(features, How(threads), Progress.silent()).embeddings
+                inputs = extract_inputs(taken, spec, subject.input)
+                embeddings = subject.embed(inputs, How(threads), Progress.silent()).embeddings
                 means[speaker] = unit_rows(embeddings, sorted(embeddings)).mean(axis=0).astype(np.float32)
                 task.advance()
     write_atomically(out, safetensors.numpy.save(means, metadata={"model": subject.name}))

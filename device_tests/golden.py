@@ -46,7 +46,8 @@ def run_golden(folder: Path, manifest: Manifest, progress: Progress) -> list[Gol
     wanted_fbank = _tensors(checked_file(folder, manifest, golden.fbank)).get("fbank")
     wanted = _tensors(checked_file(folder, manifest, golden.embeddings))
     wav = checked_file(folder, manifest, golden.wav)
-    fbank = features(read_utterance(wav, spec.sample_rate_hz, spec.min_seconds), spec)
+    samples = read_utterance(wav, spec.sample_rate_hz, spec.min_seconds)
+    fbank = features(samples, spec)
     if wanted_fbank is None or wanted_fbank.shape != fbank.shape:
         found = "none" if wanted_fbank is None else str(list(wanted_fbank.shape))
         raise InputError(folder / golden.fbank, expected=f"fbank {list(fbank.shape)}", found=found)
@@ -58,8 +59,9 @@ def run_golden(folder: Path, manifest: Manifest, progress: Progress) -> list[Gol
             reference = wanted.get(key)
             if reference is None:
                 raise InputError(folder / golden.embeddings, expected=f"an embedding {key}", found="none")
+            taken = wanted_fbank if model.input == "fbank" else samples
             results.append(
-                _run_one(checked_file(folder, manifest, model.file), model, wanted_fbank, reference, golden.tolerance)
+                _run_one(checked_file(folder, manifest, model.file), model, taken, reference, golden.tolerance)
             )
             task.note(model.file)
             task.advance()
@@ -67,10 +69,10 @@ def run_golden(folder: Path, manifest: Manifest, progress: Progress) -> list[Gol
 
 
 def _run_one(
-    path: Path, model: BundledModel, fbank: np.ndarray, reference: np.ndarray, tolerance: float
+    path: Path, model: BundledModel, taken: np.ndarray, reference: np.ndarray, tolerance: float
 ) -> GoldenResult:
     try:
-        embeddings, record = embed_with_engine(path, {_UTTERANCE: fbank}, progress=Progress.silent())
+        embeddings, record = embed_with_engine(path, {_UTTERANCE: taken}, progress=Progress.silent())
     except MissingToolError as error:
         return GoldenResult(
             model=model.file, outcome="not run", runtime=None, max_relative_error=None, reason=str(error)

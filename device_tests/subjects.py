@@ -17,6 +17,7 @@ from device_tests.drive.host import embed_with_engine
 from exporters.bundle.archive import opened_bundle
 from exporters.bundle.contents import checked_file, read_manifest
 from exporters.bundle.manifest import MANIFEST_FILE, Manifest
+from exporters.manifest import ModelInput
 from exporters.model_file import read_model_manifest
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed as embed_in_torch
@@ -29,7 +30,7 @@ from pipeline.models.store import HEADER_FILE as MODEL_FILE
 from pipeline.models.store import read_pretrained
 from pipeline.progress import Progress
 
-Features = Mapping[str, npt.NDArray[np.float32]]
+Inputs = Mapping[str, npt.NDArray[np.float32]]  # by utterance: features [frames, mel] or samples [S]
 Embeddings = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -52,11 +53,12 @@ class How:
 
 @dataclass(frozen=True)
 class Runnable:
-    """Something that embeds features: what it is, its front end, and `embed(features, how, progress)`."""
+    """Something that embeds utterances: what it is, what it takes of them, and `embed(inputs, how, progress)`."""
 
     subject: Subject
     frontend: FrontEndSpec
-    embed: Callable[[Features, How, Progress], Embedded]
+    input: ModelInput
+    embed: Callable[[Inputs, How, Progress], Embedded]
     mode: Mode = "exact"
 
     @property
@@ -85,8 +87,7 @@ def runnables(model: Path, only: str | None = None) -> Iterator[list[Runnable]]:
         subject = Subject(name=model.resolve().name, kind="pre-trained model", sha256=pretrained.sha256)
         yield [_in_torch(subject, pretrained.network, pretrained.frontend)]
     elif model.suffix in (".pte", ".tflite"):
-        manifest = read_model_manifest(model)
-        yield [_by_engine(model, manifest.frontend, manifest.mode)]
+        yield [_by_engine(model)]
     else:
         what = "a pre-trained model, an artifact, a .pte, a .tflite or a bundle"
         found = "none of these" if model.exists() else "no such file or folder"
@@ -107,25 +108,25 @@ def _of_bundle(folder: Path, manifest: Manifest, only: str | None) -> list[Runna
     if not chosen:
         names = ", ".join(Path(entry.file).name for entry in manifest.models)
         raise InputError(folder / MANIFEST_FILE, expected=f"one of the models {names}", found=str(only))
-    return [_by_engine(checked_file(folder, manifest, entry.file), manifest.frontend, entry.mode) for entry in chosen]
+    return [_by_engine(checked_file(folder, manifest, entry.file)) for entry in chosen]
 
 
-def _by_engine(path: Path, frontend: FrontEndSpec, mode: Mode = "exact") -> Runnable:
-    def embed(features: Features, how: How, progress: Progress) -> Embedded:
+def _by_engine(path: Path) -> Runnable:
+    manifest = read_model_manifest(path)
+
+    def embed(inputs: Inputs, how: How, progress: Progress) -> Embedded:
         embeddings, record = embed_with_engine(
-            path, features, threads=how.threads, low_memory=how.low_memory, progress=progress
+            path, inputs, threads=how.threads, low_memory=how.low_memory, progress=progress
         )
         return Embedded(embeddings, f"{record.engine} {record.runtime_version}", record.kernels)
 
     subject = Subject(name=path.name, kind="model file", sha256=sha256_file(path))
-    return Runnable(subject, frontend, embed, mode)
+    return Runnable(subject, manifest.frontend, manifest.input, embed, manifest.mode)
 
 
 def _in_torch(subject: Subject, network: nn.Module, frontend: FrontEndSpec) -> Runnable:
-    def embed(features: Features, how: How, progress: Progress) -> Embedded:
+    def embed(inputs: Inputs, how: How, progress: Progress) -> Embedded:
         torch.set_num_threads(how.threads)
-        return Embedded(
-            embed_in_torch(network, features, progress, "embedding, torch"), f"torch {torch.__version__}", ()
-        )
+        return Embedded(embed_in_torch(network, inputs, progress, "embedding, torch"), f"torch {torch.__version__}", ())
 
-    return Runnable(subject, frontend, embed)
+    return Runnable(subject, frontend, "fbank", embed)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut
 
+from exporters.manifest import ModelInput
 from pipeline.corpus.read import read_cuts, read_utterances, speakers_of
 from pipeline.corpus.trials import Trial, check_trials_against, read_trials
 from pipeline.features.spec import FrontEndSpec
-from pipeline.features.store import extract_features
+from pipeline.features.store import FeatureSource, extract_features
 from pipeline.files import sha256_file
 from pipeline.progress import Progress
 
-Features = Mapping[str, npt.NDArray[np.float32]]
+Inputs = Mapping[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,12 @@ class TrialSet:
         """Of the list's bytes."""
         return sha256_file(self.file)
 
-    def features(self, spec: FrontEndSpec, progress: Progress) -> Features:
+    def features(self, spec: FrontEndSpec, progress: Progress) -> Inputs:
         """Mean-normalised features [frames, mel] by utterance; of the first `crop_seconds` if that is not 0."""
+        return self.inputs(spec, "fbank", progress)
+
+    def inputs(self, spec: FrontEndSpec, model_input: ModelInput, progress: Progress) -> Inputs:
+        """What a model takes of each utterance, features [frames, mel] or samples [S]; see `features`."""
         if self.audio.is_file():
             cuts = _cuts_of(self.audio, self.utterances)
         else:
@@ -46,8 +51,21 @@ class TrialSet:
             )
         if self.crop_seconds:
             cuts = cuts.truncate(max_duration=self.crop_seconds, preserve_id=True)
-        with progress.task("features", len(self.utterances)) as task:
-            return extract_features(cuts, spec, lambda done, total: task.advance())
+        with progress.task("features" if model_input == "fbank" else "audio", len(self.utterances)) as task:
+            return extract_inputs(cuts, spec, model_input, task.advance)
+
+
+def extract_inputs(
+    cuts: Iterable[MonoCut], spec: FrontEndSpec, model_input: ModelInput, on_step: Callable[[], None] = lambda: None
+) -> Inputs:
+    """Features [frames, mel] or samples [S] by utterance."""
+    if model_input == "fbank":
+        return extract_features(cuts, spec, lambda done, total: on_step())
+    source, samples = FeatureSource(cuts, spec, cache="none"), {}
+    for cut_id in source.ids:
+        samples[cut_id] = source.samples(cut_id, 0, source.sample_count(cut_id))
+        on_step()
+    return samples
 
 
 def read_trial_set(audio: Path, trials_file: Path, *, crop_seconds: float = 0.0) -> TrialSet:

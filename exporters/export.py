@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import TypedDict, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,16 @@ from calibration.int8 import with_int8_palettes
 from calibration.ranges import MIN_UTTERANCES, ActivationRanges, RangeChoice, RangeMethod, read_ranges, write_ranges
 from calibration.record import Mode
 from exporters.algorithms import AlgorithmChoice, choose_algorithms
-from exporters.exported import ExportedFile, Format, ranges_file
-from exporters.manifest import Lowering
-from exporters.pte.emit import emit_pte
+from exporters.exported import Agreement, ExportedFile, Format, ranges_file
+from exporters.fast import FastProgram
+from exporters.manifest import LongAudio, Lowering, ModelInput
+from exporters.pte.emit import emit_pte, emit_split_pte, weights_file_name
 from exporters.tflite.emit import emit_tflite
 from exporters.verify import FastReference, verify_model
 from pipeline.artifact.store import LoadedArtifact, read_artifact
 from pipeline.corpus.read import read_corpus
 from pipeline.errors import InputError
+from pipeline.features.fbank import max_frames, min_frames
 from pipeline.files import sha256_file, write_atomically
 from pipeline.progress import Progress
 
@@ -35,6 +38,13 @@ VERIFIED_UTTERANCES = 8  # that palettes and algorithms of mode fast are chosen 
 PALETTE_FRAMES = 300  # of each
 
 DEFAULT_CHOICE = RangeChoice()
+
+
+class _EmitOptions(TypedDict):
+    lowering: Lowering
+    model_input: ModelInput
+    long_audio: LongAudio | None
+    fast: FastProgram | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,9 @@ class ExportRequest:
     format: Format
     lowering: Lowering
     fast: FastReference | None = None
+    input: ModelInput = "fbank"
+    chunk_seconds: float | None = None  # longer utterances are embedded as the mean of chunks of this length
+    split_weights: bool = False  # of a .pte with our ops: into a .ptd that all programs of the artifact share
 
     @property
     def mode(self) -> Mode:
@@ -58,11 +71,41 @@ class ExportRequest:
 
     @property
     def file_name(self) -> str:
-        """<net>-<width>.<format>, with `-fallback` where a palettized network is written with stock ops, or `-fast`."""
+        """<net>-<width>.<format>, with what is not the usual in between.
+
+        `-waveform`: takes samples; `-fallback`: a palettized network written with stock ops; `-fast`: mode fast;
+        `-split`: the weights lie in a .ptd beside it.
+        """
         quantized = any(node.bits < 32 for node in self.artifact.header.layers)
         fallback = "-fallback" if self.lowering == "stock" and quantized else ""
+        waveform = "-waveform" if self.input == "waveform" else ""
         fast = "" if self.fast is None else "-fast"
-        return f"{self.artifact.header.name}{fallback}{fast}.{self.format}"
+        split = "-split" if self.split_weights else ""
+        return f"{self.artifact.header.name}{waveform}{fallback}{fast}{split}.{self.format}"
+
+    def long_audio(self, max_seconds: float) -> LongAudio | None:
+        """The policy for long audio. Raises InputError if a chunk is not between the shortest and longest utterance."""
+        if self.chunk_seconds is None:
+            return None
+        spec = self.artifact.header.frontend
+        chunk_frames = max_frames(self.chunk_seconds, spec)
+        if not min_frames(spec) <= chunk_frames <= max_frames(max_seconds, spec):
+            expected = f"{spec.min_seconds:g} to {max_seconds:g} (--max-seconds)"
+            raise InputError("--chunk-seconds", expected=expected, found=f"{self.chunk_seconds:g}")
+        return LongAudio(chunk_frames=chunk_frames)
+
+    def emit(self, max_seconds: float) -> bytes:
+        """The file, not checked yet."""
+        options: _EmitOptions = {
+            "lowering": self.lowering,
+            "model_input": self.input,
+            "long_audio": self.long_audio(max_seconds),
+            "fast": None if self.fast is None else self.fast.program,
+        }
+        source = self.artifact if self.fast is None else self.fast.rounded
+        if self.format == "pte":
+            return emit_pte(source, max_seconds=max_seconds, **options)
+        return emit_tflite(source, **options)
 
 
 def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float) -> ExportedFile:
@@ -72,22 +115,53 @@ def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float)
     more than the mode allows (see `exporters.verify`).
     """
     artifact, fast, name = request.artifact, request.fast, request.file_name
-    program, source = (None, artifact) if fast is None else (fast.program, fast.rounded)
-    if request.format == "pte":
-        data = emit_pte(source, lowering=request.lowering, max_seconds=max_seconds, fast=program)
-    else:
-        data = emit_tflite(source, lowering=request.lowering, fast=program)
+    if request.split_weights:
+        return _export_split(request, folder, max_seconds=max_seconds)
+    data = request.emit(max_seconds)
     if fast is None:
         agreement = verify_model(data, request.format, artifact, max_seconds=max_seconds, name=name)
-    else:
+    elif request.input == "fbank":
         agreement = fast.verify(data, request.format, name=name)
-    path = folder / name
+    else:
+        # The network on speech, then the front end before it on noise.
+        agreement = fast.verify(replace(request, input="fbank").emit(max_seconds), request.format, name=name)
+        fast.verify_waveform(data, request.format, name=name, max_seconds=max_seconds)
+    return _written(request, folder, data, agreement, max_seconds)
+
+
+def _export_split(request: ExportRequest, folder: Path, *, max_seconds: float) -> ExportedFile:
+    """A .pte beside the .ptd with its weights, which is written too unless it is there already."""
+    if request.format != "pte" or request.lowering != "voxpress" or request.fast is not None:
+        found = f".{request.format}, {request.lowering} ops, mode {request.mode}"
+        raise InputError("--split-weights", expected="a .pte with VoxPress ops in mode exact", found=found)
+    long_audio = request.long_audio(max_seconds)
+    data, weights = emit_split_pte(
+        request.artifact, max_seconds=max_seconds, model_input=request.input, long_audio=long_audio
+    )
+    place = folder / weights_file_name(request.artifact)
+    if place.exists() and place.read_bytes() != weights:
+        raise InputError(place, expected="the weights of this artifact", found="other bytes under their name")
+    with tempfile.TemporaryDirectory(prefix="voxpress-") as scratch:
+        beside = Path(scratch) / place.name
+        beside.write_bytes(weights)
+        agreement = verify_model(
+            data, "pte", request.artifact, max_seconds=max_seconds, name=request.file_name, weights=beside
+        )
+    write_atomically(place, weights)
+    return _written(request, folder, data, agreement, max_seconds)
+
+
+def _written(
+    request: ExportRequest, folder: Path, data: bytes, agreement: Agreement, max_seconds: float
+) -> ExportedFile:
+    name, path = request.file_name, folder / request.file_name
     write_atomically(path, data)
     return ExportedFile(
         file=name,
         label=request.label,
         format=request.format,
         lowering=request.lowering,
+        input=request.input,
         mode=request.mode,
         bytes=len(data),
         sha256=sha256_file(path),
@@ -188,10 +262,16 @@ def export_files(
     out: Path,
     progress: Progress,
     fast: FastOptions | None = None,
+    model_input: str = "fbank",
+    chunk_seconds: float | None = None,
+    split_weights: bool = False,
 ) -> list[ExportedFile]:
     """Write an artifact in `file_format` ("pte", "tflite" or "both") into `out`; with `fast`, in mode fast."""
     if file_format not in ("pte", "tflite", "both"):
         raise InputError("--format", expected="pte, tflite or both", found=file_format)
+    if model_input not in ("fbank", "waveform"):
+        raise InputError("--input", expected="fbank or waveform", found=model_input)
+    takes: ModelInput = "fbank" if model_input == "fbank" else "waveform"
     artifact = read_artifact(artifact_folder)
     formats: tuple[Format, ...] = tuple(f for f in FORMATS if file_format in (f, "both"))
     label = artifact.header.name.rpartition("-")[2]
@@ -199,7 +279,8 @@ def export_files(
     written = []
     with progress.task("export", len(formats)) as task:
         for one in formats:
-            request = ExportRequest(artifact, label, one, "stock" if fallback else "voxpress", reference)
+            lowering: Lowering = "stock" if fallback else "voxpress"
+            request = ExportRequest(artifact, label, one, lowering, reference, takes, chunk_seconds, split_weights)
             written.append(export_artifact(request, out, max_seconds=max_seconds))
             task.advance()
     return written

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from calibration.ranges import ACTIVATIONS_FILE
 from calibration.record import Mode
-from exporters.manifest import Lowering
+from exporters.manifest import Lowering, ModelInput
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import InputError
 from pipeline.files import first_problem, write_atomically
@@ -47,6 +47,7 @@ class ExportedFile(BaseModel):
     label: str
     format: Format
     lowering: Lowering
+    input: ModelInput = "fbank"
     mode: Mode
     bytes: int
     sha256: str
@@ -61,7 +62,12 @@ def ranges_file(artifact: LoadedArtifact) -> str:
 
 def write_export_list(folder: Path, files: Sequence[ExportedFile]) -> None:
     """Write what was exported as `exports.json`."""
-    write_atomically(folder / EXPORT_LIST, _LIST.dump_json(list(files), indent=1) + b"\n")
+    write_atomically(folder / EXPORT_LIST, export_list_json(files) + "\n")
+
+
+def export_list_json(files: Sequence[ExportedFile]) -> str:
+    """What was exported as JSON text."""
+    return _LIST.dump_json(list(files), indent=1).decode()
 
 
 def read_export_list(folder: Path) -> list[ExportedFile]:

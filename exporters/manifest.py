@@ -22,8 +22,21 @@ MANIFEST_KEY = "voxpress_manifest"
 CONV2D_VERSION = 1
 CONV2D_U8_VERSION = 1
 STATS_POOL_VERSION = 1
+FBANK_VERSION = 1
 
 Lowering = Literal["voxpress", "stock"]
+# What a model takes: mean-normalised log-mel features, or samples, of which it makes the features itself.
+ModelInput = Literal["fbank", "waveform"]
+WAVEFORM_NAME = "waveform"  # name of the input that takes samples
+
+
+class LongAudio(BaseModel):
+    """How longer utterances than the model should see at once are embedded; see exporters/long_audio.py."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: Literal["chunk-average"] = "chunk-average"
+    chunk_frames: PositiveInt
 
 
 class U8Tensor(BaseModel):
@@ -56,13 +69,22 @@ class ModelManifest(BaseModel):
     embedding_dim: PositiveInt
     source_sha256: str
     lowering: Lowering
+    input: ModelInput = "fbank"
     mode: Mode = "exact"
     bits: dict[str, int]  # width by layer as the file holds it; 32 where weights are dequantized
     ops: dict[str, int]  # versions of the custom ops that the file needs
     min_frames: PositiveInt
-    max_frames: PositiveInt | None  # None: no limit but memory
+    max_frames: PositiveInt | None  # of one pass; None: no limit but memory
+    long_audio: LongAudio | None = None  # None: an utterance longer than max_frames is refused
+    weights_file: str | None = None  # the .ptd beside a .pte whose weights lie there; its name holds their digest
     frontend: FrontEndSpec
     fast: FastManifest | None = None  # of mode fast
+
+
+def check_waveform(lowering: Lowering) -> None:
+    """Raise InputError where the front end cannot be in the model: there is no stock op for it."""
+    if lowering == "stock":
+        raise InputError("--input waveform", expected="a model with VoxPress ops", found="stock ops only (--fallback)")
 
 
 def parse_manifest(text: str, name: str | PathLike[str]) -> ModelManifest:
@@ -74,22 +96,35 @@ def parse_manifest(text: str, name: str | PathLike[str]) -> ModelManifest:
 
 
 def model_manifest(
-    artifact: LoadedArtifact, lowering: Lowering, *, max_frames: int | None, fast: FastProgram | None = None
+    artifact: LoadedArtifact,
+    lowering: Lowering,
+    *,
+    max_frames: int | None,
+    model_input: ModelInput = "fbank",
+    long_audio: LongAudio | None = None,
+    fast: FastProgram | None = None,
+    weights_file: str | None = None,
 ) -> ModelManifest:
     """The manifest of a model file made from `artifact`, of mode `fast` if that is given."""
     header, stock = artifact.header, lowering == "stock"
     convolution = ("voxpress.conv2d", CONV2D_VERSION) if fast is None else ("voxpress.conv2d_u8", CONV2D_U8_VERSION)
+    ops = {} if stock else dict([convolution, ("voxpress.stats_pool", STATS_POOL_VERSION)])
+    if model_input == "waveform":
+        ops["voxpress.fbank"] = FBANK_VERSION
     return ModelManifest(
         artifact=header.name,
         architecture=header.architecture,
         embedding_dim=header.embedding_dim,
         source_sha256=header.source_sha256,
         lowering=lowering,
+        input=model_input,
         mode="exact" if fast is None else "fast",
         bits={node.name: 32 if stock else node.bits for node in header.layers},
-        ops={} if stock else dict([convolution, ("voxpress.stats_pool", STATS_POOL_VERSION)]),
+        ops=ops,
         min_frames=min_frames(header.frontend),
         max_frames=max_frames,
+        long_audio=long_audio,
+        weights_file=weights_file,
         frontend=header.frontend,
         fast=None if fast is None else _fast_manifest(fast),
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from exporters.exported import TOLERANCE, Agreement, Format
 from exporters.fast import FastProgram
+from exporters.long_audio import embed_long
+from exporters.manifest import ModelManifest
 from exporters.native import native_chatter_held_back
 from exporters.pte.emit import PressedNetwork
 from exporters.pte.run import PteRunner
@@ -18,7 +22,8 @@ from exporters.tflite.run import TfliteRunner
 from pipeline.artifact.decode import decode
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import VerificationError
-from pipeline.features.fbank import max_frames, min_frames
+from pipeline.features.fbank import features, max_frames, min_frames, samples_of
+from pipeline.features.spec import FrontEndSpec
 
 Floats = npt.NDArray[np.float32]
 
@@ -34,23 +39,32 @@ _SPEECH_FRAMES = 400  # of an utterance
 
 
 def verify_model(
-    data: bytes, file_format: Format, artifact: LoadedArtifact, *, max_seconds: float, name: str
+    data: bytes,
+    file_format: Format,
+    artifact: LoadedArtifact,
+    *,
+    max_seconds: float,
+    name: str,
+    weights: Path | None = None,
 ) -> Agreement:
     """How far the model's embeddings are from the reference's, for files of fp32 activations.
 
-    Checked on seeded noise of the shortest and the longest length allowed (at most 1000 frames) and some between.
+    Checked on seeded noise of the shortest and the longest length allowed (at most 1000 frames) and some between, and
+    of two and a half chunks if the model has a policy for long audio. What a model that takes samples is compared with
+    are the reference's embeddings of the features that training computes (kaldi-native-fbank).
     Raises VerificationError if a relative error max|e - r| / max|r| exceeds 1e-4.
     """
     with native_chatter_held_back():
-        runner, reference = _runner(data, file_format), decode(artifact)
+        runner, reference = _runner(data, file_format, weights), decode(artifact)
         pairs = []
-        for features in _noise(artifact, max_seconds):
-            with torch.inference_mode():
-                wanted = reference(torch.from_numpy(features)[None])[0].numpy()
-            pairs.append((runner.embed(features), wanted))
+        manifest, wanted_of = runner.manifest, _embedder(reference, artifact.header.frontend)
+        for utterance in _noise(artifact, max_seconds, manifest):
+            wanted = embed_long(wanted_of, utterance, manifest)
+            pairs.append((embed_long(runner.embed, utterance, manifest), wanted))
             error = agreement(pairs[-1:]).max_relative_error
             if not error <= TOLERANCE:  # also catches NaN
-                what = f"embeddings within {TOLERANCE:g} of the reference's at {len(features)} frames"
+                length = f"{len(utterance)} {'frames' if manifest.input == 'fbank' else 'samples'}"
+                what = f"embeddings within {TOLERANCE:g} of the reference's at {length}"
                 raise VerificationError(f"{name}: expected {what}, found {error:.3g}")
     return agreement(pairs)
 
@@ -113,6 +127,24 @@ class FastReference:
                 raise VerificationError(f"{name}: expected the embeddings of {self._first[0]}, found others for {key}")
         return result
 
+    def verify_waveform(self, data: bytes, file_format: Format, *, name: str, max_seconds: float) -> None:
+        """Check a model that takes samples against the u8 network in fp32 arithmetic on the features of noise.
+
+        Raises VerificationError if a cosine is below 0.995.
+        """
+        with native_chatter_held_back():
+            runner = _runner(data, file_format)
+            rounded = _embedder(PressedNetwork(self.rounded, self.program).eval(), self.rounded.header.frontend)
+            for utterance in _noise(self.rounded, max_seconds, runner.manifest):
+                pair = (
+                    embed_long(runner.embed, utterance, runner.manifest),
+                    embed_long(rounded, utterance, runner.manifest),
+                )
+                cosine = agreement([pair]).cosine_min
+                if not cosine >= LEAST_KERNEL_COSINE:
+                    what = f"{LEAST_KERNEL_COSINE:g} to the u8 network in fp32 arithmetic at {len(utterance)} samples"
+                    _refuse(name, what, cosine)
+
 
 def agreement(pairs: Sequence[tuple[Floats, Floats]]) -> Agreement:
     """Relative errors and cosines of embeddings [E] to references [E], given in pairs."""
@@ -133,15 +165,39 @@ def _refuse(name: str, expected: str, found: float) -> None:
     raise VerificationError(f"{name}: expected embeddings of a cosine of at least {expected}, found {found:.5f}")
 
 
-def _runner(data: bytes, file_format: Literal["pte", "tflite"]) -> PteRunner | TfliteRunner:
-    return PteRunner(data) if file_format == "pte" else TfliteRunner(data)
+def _runner(
+    data: bytes, file_format: Literal["pte", "tflite"], weights: Path | None = None
+) -> PteRunner | TfliteRunner:
+    return PteRunner(data, weights) if file_format == "pte" else TfliteRunner(data)
 
 
-def _noise(artifact: LoadedArtifact, max_seconds: float) -> Iterator[Floats]:
-    """Seeded noise of the shortest and the longest length allowed, at most 1000 frames, and some between."""
+def _embedder(network: nn.Module, spec: FrontEndSpec) -> Callable[[Floats], Floats]:
+    """The embedding [E] of features [frames, mel], or of the features of samples [S], by a network in torch."""
+
+    def embed(utterance: Floats) -> Floats:
+        frames = utterance if utterance.ndim == 2 else features(utterance, spec)
+        with torch.inference_mode():
+            embedding: Floats = network(torch.from_numpy(frames)[None])[0].numpy()
+        return embedding
+
+    return embed
+
+
+def _noise(artifact: LoadedArtifact, max_seconds: float, manifest: ModelManifest | None = None) -> Iterator[Floats]:
+    """Seeded noise of the shortest and the longest length allowed, at most 1000 frames, and some between.
+
+    What the model of the manifest takes, features or samples, and longer than a chunk if it has a policy for that.
+    """
     spec = artifact.header.frontend
     longest = max_frames(max_seconds, spec)
     counts = {min_frames(spec), min(longest, 1000), *(count for count in _FRAME_COUNTS if count <= longest)}
+    if manifest is not None and manifest.long_audio is not None:
+        counts.add(manifest.long_audio.chunk_frames * 5 // 2)
     rng = np.random.default_rng(0)
     for count in sorted(counts):
-        yield rng.normal(0.0, 2.0, (count, spec.num_mel_bins)).astype(np.float32)
+        if manifest is not None and manifest.input == "waveform":
+            samples = samples_of(count, spec)
+            loudness = np.abs(np.sin(np.arange(samples) / 2e3))
+            yield np.clip(rng.normal(0.0, 0.1, samples) * loudness, -1, 1).astype(np.float32)
+        else:
+            yield rng.normal(0.0, 2.0, (count, spec.num_mel_bins)).astype(np.float32)

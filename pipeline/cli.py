@@ -229,10 +229,21 @@ def cohort(
 @app.command(epilog="Example: voxpress export out/demo/uniform/4bit --format pte --fallback --out models")
 def export(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
-    file_format: Annotated[str, typer.Option("--format", help="pte, tflite or both.")] = "both",
+    file_format: Annotated[str, typer.Option("--format", help="pte, tflite, both (of these), or coreml.")] = "both",
     fallback: Annotated[bool, typer.Option(help="Stock ops only, weights dequantized to fp32: runs anywhere.")] = False,
+    model_input: Annotated[
+        str, typer.Option("--input", help="What the model takes: fbank (features) or waveform (samples in [-1, 1)).")
+    ] = "fbank",
     max_seconds: Annotated[float, typer.Option(help="Longest utterance; memory of a .pte is planned for it.")] = 10.0,
+    chunk_seconds: Annotated[
+        float | None,
+        typer.Option(help="Embed longer audio as the mean of chunks of this length, in bounded memory."),
+    ] = None,
+    split_weights: Annotated[
+        bool, typer.Option(help="With --format pte: weights into a .ptd that all programs of the artifact share.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the model files.")] = Path(),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
     mode: Annotated[
         str, typer.Option(help="exact: fp32 activations. fast: u8 activations, integer kernels; needs --audio.")
     ] = "exact",
@@ -248,7 +259,13 @@ def export(
     ] = None,
 ) -> None:
     """Write an artifact as .pte and .tflite, each checked against the reference network before it is kept."""
+    if file_format == "coreml":
+        _export_coreml(
+            artifact, out, max_seconds, plain=(fallback, model_input, chunk_seconds, mode, split_weights), json=json
+        )
+        return
     from exporters.export import export_files, fast_options
+    from exporters.exported import export_list_json
     from pipeline.progress import Progress
 
     fast = fast_options(
@@ -260,20 +277,91 @@ def export(
         percentile=percentile,
         activations=activations,
     )
-    for exported in export_files(
+    written = export_files(
         artifact,
         file_format=file_format,
         fallback=fallback,
         max_seconds=max_seconds,
         out=out,
         progress=Progress(),
+        model_input=model_input,
+        chunk_seconds=chunk_seconds,
         fast=fast,
-    ):
+        split_weights=split_weights,
+    )
+    if json:
+        typer.echo(export_list_json(written))
+        return
+    for exported in written:
         found = exported.agreement
         typer.echo(
             f"{out / exported.file}  {exported.bytes} bytes  max relative error {found.max_relative_error:.2g}  "
             f"cosine {found.cosine_mean:.5f}, least {found.cosine_min:.5f}"
         )
+
+
+def _export_coreml(artifact: Path, out: Path, max_seconds: float, *, plain: tuple[object, ...], json: bool) -> None:
+    from exporters.coreml.export import export_coreml
+    from pipeline.errors import InputError
+
+    if plain != (False, "fbank", None, "exact", False):
+        found = "--fallback, --input, --chunk-seconds, --split-weights or --mode"
+        raise InputError("--format coreml", expected="none of the other formats' options", found=found)
+    written = export_coreml(artifact, out, max_seconds=max_seconds, precision="float16")
+    if json:
+        typer.echo(written.model_dump_json(indent=1))
+    else:
+        tables = ", ".join(f"{layers} of {bits} bit" for bits, layers in written.tables.items())
+        typer.echo(f"{out / written.file}  {written.bytes} bytes  look-up tables: {tables or 'none'}")
+
+
+@app.command(epilog="Example: voxpress compatibility --out exporters/COMPATIBILITY.md")
+def compatibility(
+    out: Annotated[Path | None, typer.Option(help="The document to write. [default: print it]")] = None,
+    bits: Annotated[list[str] | None, typer.Option(help="8, 4, 2, 1 or mixed (again for more). [default: all]")] = None,
+    mode: Annotated[
+        list[str] | None, typer.Option(help="exact, fast or fallback (again for more). [default: all]")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON too.")] = False,
+) -> None:
+    """Run every kind of model file in every runtime of this machine; exit code 3 if one is not as promised."""
+    from exporters.compatibility import compare, markdown, parse_kinds, require_well, write_table
+    from pipeline.progress import Progress
+
+    widths, modes = parse_kinds(bits, mode)
+    table = compare(Progress(), bits=widths, modes=modes)
+    if out is not None:
+        write_table(table, out)
+    if json:
+        typer.echo(table.model_dump_json(indent=1))
+    elif out is None:
+        typer.echo(markdown(table))
+    require_well(table)
+
+
+@app.command(epilog="Example: voxpress doctor models/resnet34-4bit.tflite --runtime tflite-runtime")
+def doctor(
+    model: Annotated[Path, typer.Argument(help="A .pte or .tflite file.")],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A runtime that must run it (again for more): executorch, litert, tensorflow, tflite-runtime on this "
+            "machine; executorch-android, executorch-ios, tflite-android, litert-android, tflite-play-services, "
+            "tflite-ios from a table. [default: those of this machine]"
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """A model's ops, bits and signature, and whether runtimes will run it; exit code 3 if one asked for will not."""
+    from exporters.doctor import examine, report_json, report_tables, require_well
+
+    report = examine(model, runtime or ())
+    if json:
+        typer.echo(report_json(report))
+    else:
+        for part in report_tables(report):
+            show(part)
+    require_well(report)
 
 
 @app.command(epilog="Example: voxpress models --json")

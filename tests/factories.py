@@ -1,4 +1,4 @@
-"""Small things that many tests build: artifacts with random weights, and their activation ranges."""
+"""Small things that many tests build: artifacts with random weights, their activation ranges, something like speech."""
 
 from __future__ import annotations
 
@@ -79,6 +79,16 @@ def tiny_artifact(bits: int = 4, seed: int = 0, *, depthwise: bool = False) -> L
         source_sha256="0" * 64,
     )
     return LoadedArtifact(header, {node.name: random_layer(node, rng) for node in header.layers})
+
+
+def speech_like(seconds: float, sample_rate_hz: int = 16000, seed: int = 0) -> np.ndarray:
+    """Float32 samples in [-1, 1): a gliding pulse train with pauses, an offset, a little noise, rounded to 16 bits."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * sample_rate_hz)) / sample_rate_hz
+    pitch = 2 * np.pi * np.cumsum(110 + 30 * np.sin(4 * time + seed)) / sample_rate_hz
+    voice = sum(np.sin(k * pitch) / k for k in range(1, 25)) * np.clip(np.sin(9 * time), 0, 1)
+    samples = 0.15 * voice + 0.01 + rng.normal(0, 2e-3, len(time))
+    return (np.round(np.clip(samples, -1, 0.9999) * 32768) / 32768).astype(np.float32)
 
 
 def noise_utterances(count: int = 6, frames: int = 100, mel: int = 80) -> dict[str, npt.NDArray[np.float32]]:

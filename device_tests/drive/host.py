@@ -169,10 +169,12 @@ def embed_with_engine(
 ) -> tuple[dict[str, Embedding], EngineRecord]:
     """Embeddings float32 [E] of every utterance by the device engine of a model file, and the engine's record.
 
-    Raises what `run_on_host` raises.
+    features: float32 [frames, mel] by utterance, or samples [S] for a model that takes them. Raises what `run_on_host`
+    raises.
     """
     model_format = format_of(model)
-    check_features(features)
+    if not all(value.ndim == 1 and value.dtype == np.float32 and value.size for value in features.values()):
+        check_features(features)
     with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
         folder = Path(name)
         (folder / "features.safetensors").write_bytes(save(_contiguous(features)))

@@ -13,6 +13,7 @@
 
 #include "errors.h"
 #include "files.h"
+#include "frontend/chunks.h"
 #include "json.h"
 #include "process_memory.h"
 #include "safetensors.h"
@@ -55,12 +56,47 @@ class Model {
 
   const VoxpressEngineInfo& info() const { return info_; }
 
-  std::vector<float> embed(const std::string& utterance, const std::vector<float>& features, int64_t frames) {
+  bool takes_samples() const { return info_.mel_bins == 0; }
+
+  // Values of one frame, or of one sample.
+  int64_t row_values() const { return takes_samples() ? 1 : info_.mel_bins; }
+
+  // Rows, which are frames or samples, from one frame to the next, and of so many frames.
+  int64_t shift_rows() const { return takes_samples() ? info_.shift_samples : 1; }
+  int64_t rows_of(int64_t frames) const {
+    return takes_samples() ? (frames - 1) * info_.shift_samples + info_.window_samples : frames;
+  }
+  int64_t frames_of(int64_t rows) const {
+    if (!takes_samples()) return rows;
+    return rows < info_.window_samples ? 0 : 1 + (rows - info_.window_samples) / info_.shift_samples;
+  }
+
+  std::vector<float> embed(const std::string& utterance, const std::vector<float>& values) {
     std::vector<float> embedding(static_cast<size_t>(info_.embedding_dim));
     VoxpressEngineError error = {};
-    if (api_.run(handle_.get(), features.data(), frames, embedding.data(), &error) != 0) {
+    const int64_t rows = static_cast<int64_t>(values.size()) / row_values();
+    if (api_.run(handle_.get(), values.data(), rows, embedding.data(), &error) != 0) {
       throw InputError(path_, "a model that runs " + utterance, error.text);
     }
+    return embedding;
+  }
+
+  // An utterance of any length: in chunks, of which one at a time is in memory, if the model says so.
+  std::vector<float> embed(const StoredTensor& utterance) {
+    const int64_t frames = frames_of(utterance.shape[0]);
+    const int64_t count = chunk_count(frames, info_.chunk_frames);
+    if (count <= 1) return embed(utterance.name, utterance.values(0, utterance.bytes / sizeof(float)));
+    std::vector<double> sum(static_cast<size_t>(info_.embedding_dim));
+    std::vector<float> embedding;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t first = chunk_start(frames, info_.chunk_frames, i) * shift_rows();
+      std::vector<float> chunk = utterance.values(static_cast<size_t>(first * row_values()),
+                                                  static_cast<size_t>(rows_of(info_.chunk_frames) * row_values()));
+      if (!takes_samples()) chunk_normalise(chunk.data(), info_.chunk_frames, info_.mel_bins);
+      embedding = embed(utterance.name, chunk);
+      chunk_add(embedding.data(), info_.embedding_dim, sum.data());
+    }
+    chunk_mean(sum.data(), info_.embedding_dim, count, embedding.data());
     return embedding;
   }
 
@@ -94,25 +130,29 @@ std::string frames_text(const VoxpressEngineInfo& info) {
   return std::to_string(info.min_frames) + " to " + std::to_string(info.max_frames) + " frames";
 }
 
-void check_utterance(const RunOptions& options, const VoxpressEngineInfo& info, const StoredTensor& utterance) {
+void check_utterance(const RunOptions& options, const Model& model, const StoredTensor& utterance) {
+  const VoxpressEngineInfo& info = model.info();
   const std::string what = options.features + ": utterance " + utterance.name;
-  if (utterance.shape.size() != 2 || utterance.shape[1] != info.mel_bins) {
+  const bool fits = model.takes_samples() ? utterance.shape.size() == 1
+                                          : utterance.shape.size() == 2 && utterance.shape[1] == info.mel_bins;
+  if (!fits) {
     std::string found = "[";
     for (const int64_t size : utterance.shape) found += (found.size() > 1 ? ", " : "") + std::to_string(size);
-    throw InputError(what, "features [frames, " + std::to_string(info.mel_bins) + "]", found + "]");
+    const std::string features = "features [frames, " + std::to_string(info.mel_bins) + "]";
+    throw InputError(what, model.takes_samples() ? "samples [S]" : features, found + "]");
   }
-  const int64_t frames = utterance.shape[0];
-  if (frames < info.min_frames || frames > info.max_frames) {
+  const int64_t frames = model.frames_of(utterance.shape[0]);
+  if (frames < info.min_frames || (frames > info.max_frames && info.chunk_frames == 0)) {
     throw InputError(what, frames_text(info), std::to_string(frames));
   }
 }
 
-// The utterance that is timed: the first of at least `frames` frames, cut; else the first at all, repeated.
-std::vector<float> speed_features(const std::vector<StoredTensor>& utterances, int64_t frames, int64_t mel_bins) {
-  const auto longer = [frames](const StoredTensor& utterance) { return utterance.shape[0] >= frames; };
+// The utterance that is timed: the first of at least `rows` rows, cut; else the first at all, repeated.
+std::vector<float> speed_values(const std::vector<StoredTensor>& utterances, int64_t rows, int64_t row_values) {
+  const auto longer = [rows](const StoredTensor& utterance) { return utterance.shape[0] >= rows; };
   const auto found = std::find_if(utterances.begin(), utterances.end(), longer);
   const StoredTensor& source = found == utterances.end() ? utterances.front() : *found;
-  const auto wanted = static_cast<size_t>(frames * mel_bins);
+  const auto wanted = static_cast<size_t>(rows * row_values);
   std::vector<float> features = source.values(0, std::min(wanted, source.bytes / sizeof(float)));
   const size_t length = features.size();
   features.resize(wanted);
@@ -125,7 +165,7 @@ void measure_speed(const RunOptions& options, const std::vector<float>& features
   const std::string what = "an utterance of " + std::to_string(options.speed_frames) + " frames";
   const auto timed_run = [&] {
     const Clock::time_point start = Clock::now();
-    model->embed(what, features, options.speed_frames);
+    model->embed(what, features);
     const int64_t elapsed_ns = nanoseconds_since(start);
     progress->step();
     return elapsed_ns;
@@ -195,8 +235,7 @@ std::string json_float(float value) {
 std::string embeddings_of(const std::vector<StoredTensor>& utterances, Model* model) {
   Members embeddings;
   for (const StoredTensor& utterance : utterances) {
-    const std::vector<float> values = utterance.values(0, utterance.bytes / sizeof(float));
-    const std::vector<float> embedding = model->embed(utterance.name, values, utterance.shape[0]);
+    const std::vector<float> embedding = model->embed(utterance);
     embeddings.emplace_back(utterance.name.c_str(), json_list(embedding, json_float));
   }
   std::string text = json_object(embeddings, "");
@@ -205,9 +244,9 @@ std::string embeddings_of(const std::vector<StoredTensor>& utterances, Model* mo
 }
 
 // Refuses utterances that the model does not take.
-void check_input(const RunOptions& options, const VoxpressEngineInfo& info,
-                 const std::vector<StoredTensor>& utterances) {
-  for (const StoredTensor& utterance : utterances) check_utterance(options, info, utterance);
+void check_input(const RunOptions& options, const Model& model, const std::vector<StoredTensor>& utterances) {
+  const VoxpressEngineInfo& info = model.info();
+  for (const StoredTensor& utterance : utterances) check_utterance(options, model, utterance);
   if (options.speed_frames < info.min_frames || options.speed_frames > info.max_frames) {
     throw InputError(options.model + ": --speed-frames", frames_text(info), std::to_string(options.speed_frames));
   }
@@ -232,11 +271,11 @@ void answer_request(const std::string& line, const std::vector<StoredTensor>& ut
   int64_t warmup = 0, runs = 0;
   if (verb == "run" && words >> warmup >> runs && warmup >= 0 && runs >= 1) {
     const std::string what = "an utterance of " + std::to_string(options.speed_frames) + " frames";
-    for (int64_t i = 0; i < warmup; ++i) model->embed(what, features, options.speed_frames);
+    for (int64_t i = 0; i < warmup; ++i) model->embed(what, features);
     std::vector<int64_t> latency_ns;
     for (int64_t i = 0; i < runs; ++i) {
       const Clock::time_point start = Clock::now();
-      model->embed(what, features, options.speed_frames);
+      model->embed(what, features);
       latency_ns.push_back(nanoseconds_since(start));
     }
     answer({{"latency_ns", json_list(latency_ns, number)}});
@@ -264,10 +303,10 @@ void serve_engine(const VoxpressEngineApi& api, const RunOptions& options) {
   const int64_t load_ns = nanoseconds_since(start);
   const int64_t after_load = resident_bytes();
   const VoxpressEngineInfo& info = model.info();
-  check_input(options, info, utterances);
-  const std::vector<float> features = speed_features(utterances, options.speed_frames, info.mel_bins);
+  check_input(options, model, utterances);
+  const std::vector<float> features = speed_values(utterances, model.rows_of(options.speed_frames), model.row_values());
   start = Clock::now();
-  model.embed("the first utterance", features, options.speed_frames);
+  model.embed("the first utterance", features);
   const int64_t first_ns = nanoseconds_since(start);
   answer({{"engine", quote_json(info.engine)},
           {"runtime_version", quote_json(info.runtime_version)},
@@ -296,20 +335,20 @@ void run_engine(const VoxpressEngineApi& api, const RunOptions& options) {
 
   // Everything that can be wrong with the input is said before the first run.
   const VoxpressEngineInfo& info = model.info();
-  check_input(options, info, utterances);
+  check_input(options, model, utterances);
   std::error_code failure;
   std::filesystem::create_directories(options.out, failure);
   if (failure) throw InputError(options.out, "a folder to write to", failure.message());
 
   Progress progress(1 + options.warmup + options.runs +
                     (options.skip_accuracy ? 0 : static_cast<int64_t>(utterances.size())));
-  measure_speed(options, speed_features(utterances, options.speed_frames, info.mel_bins), &model, &progress, &measured);
+  const std::vector<float> timed = speed_values(utterances, model.rows_of(options.speed_frames), model.row_values());
+  measure_speed(options, timed, &model, &progress, &measured);
 
   std::vector<std::pair<std::string, std::vector<float>>> embeddings;
   if (!options.skip_accuracy) {
     for (const StoredTensor& utterance : utterances) {
-      const std::vector<float> values = utterance.values(0, utterance.bytes / sizeof(float));
-      embeddings.emplace_back(utterance.name, model.embed(utterance.name, values, utterance.shape[0]));
+      embeddings.emplace_back(utterance.name, model.embed(utterance));
       progress.step();
     }
     write_atomically(options.out + "/embeddings.safetensors", encode_vectors(embeddings));

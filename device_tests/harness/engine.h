@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define VOXPRESS_ENGINE_ABI 1
+#define VOXPRESS_ENGINE_ABI 2
 
 typedef struct VoxpressEngine VoxpressEngine;
 
@@ -18,14 +18,19 @@ typedef struct VoxpressEngineError {
   char text[512];
 } VoxpressEngineError;
 
-/* What a loaded model takes and gives. Texts live as long as the handle. */
+/* What a loaded model takes and gives. Texts live as long as the handle.
+ *
+ * An utterance is features [frames, mel_bins], or samples [S] where mel_bins is 0: then `frames` frames take
+ * (frames - 1) * shift_samples + window_samples of them. */
 typedef struct VoxpressEngineInfo {
-  const char* engine;          /* "executorch", ... */
-  const char* runtime_version; /* "1.5.1", ... */
-  const char* delegates;       /* comma separated, sorted, "" for none */
-  int32_t threads;             /* as the runtime has them, which may differ from what was asked for */
-  int64_t min_frames, max_frames;
-  int64_t mel_bins;
+  const char* engine;             /* "executorch", ... */
+  const char* runtime_version;    /* "1.5.1", ... */
+  const char* delegates;          /* comma separated, sorted, "" for none */
+  int32_t threads;                /* as the runtime has them, which may differ from what was asked for */
+  int64_t min_frames, max_frames; /* of one run */
+  int64_t mel_bins;               /* 0: the model takes samples */
+  int64_t window_samples, shift_samples;
+  int64_t chunk_frames; /* longer utterances are embedded in chunks of so many frames, see frontend/chunks.h; 0: not */
   int64_t embedding_dim;
 } VoxpressEngineInfo;
 
@@ -34,8 +39,9 @@ typedef struct VoxpressEngineApi {
   /* Loads a model. Null on failure, with the reason in `error`. */
   VoxpressEngine* (*open)(const char* model_path, int32_t threads, VoxpressEngineError* error);
   void (*describe)(const VoxpressEngine* engine, VoxpressEngineInfo* info);
-  /* Embeds one utterance: features [frames, mel_bins] to embedding [embedding_dim]. 0 on success. */
-  int32_t (*run)(VoxpressEngine* engine, const float* features, int64_t frames, float* embedding,
+  /* Embeds one utterance, features of `length` frames or `length` samples, to embedding [embedding_dim] in one run. 0
+   * on success. */
+  int32_t (*run)(VoxpressEngine* engine, const float* utterance, int64_t length, float* embedding,
                  VoxpressEngineError* error);
   /* Names of our kernels that ran so far, comma separated, cut to `size` bytes with the closing zero. Returns the
    * length of the whole text. */

@@ -1,6 +1,7 @@
 // ExecuTorch behind engine.h: the program is mapped, not read; activations and scratch are pages that cost nothing
 // until they are used, so that a model planned for long utterances stays small on short ones.
 #include <executorch/extension/data_loader/mmap_data_loader.h>
+#include <executorch/extension/flat_tensor/flat_tensor_data_map.h>
 #include <executorch/extension/memory_allocator/malloc_memory_allocator.h>
 #include <executorch/extension/tensor/tensor.h>
 #include <executorch/runtime/executor/method.h>
@@ -35,6 +36,7 @@ ThreadPool* get_threadpool();
 
 namespace {
 
+using ::executorch::extension::FlatTensorDataMap;
 using ::executorch::extension::MallocMemoryAllocator;
 using ::executorch::extension::MmapDataLoader;
 using ::executorch::runtime::Error;
@@ -152,7 +154,7 @@ class ScratchAllocator : public MemoryAllocator {
 // A method of a program with the memory it runs in.
 class LoadedMethod {
  public:
-  LoadedMethod(const Program& program, const char* name) {
+  LoadedMethod(const Program& program, const char* name, const FlatTensorDataMap* weights = nullptr) {
     const MethodMeta meta = require(program.method_meta(name), name);
     for (size_t i = 0; i < meta.num_memory_planned_buffers(); ++i) {
       const int64_t bytes = require(meta.memory_planned_buffer_size(i), name);
@@ -162,7 +164,7 @@ class LoadedMethod {
     }
     planned_ = std::make_unique<HierarchicalAllocator>(Span<Span<uint8_t>>(spans_.data(), spans_.size()));
     memory_ = std::make_unique<MemoryManager>(&structures_, planned_.get(), &scratch_);
-    method_ = std::make_unique<Method>(require(program.load_method(name, memory_.get()), name));
+    method_ = std::make_unique<Method>(require(program.load_method(name, memory_.get(), nullptr, weights), name));
   }
 
   Method& operator*() { return *method_; }
@@ -188,6 +190,35 @@ int64_t constant_or(const Program& program, const char* name, int64_t missing) {
   }
   return method->get_output(0).toInt();
 }
+
+// Weights that lie in a file beside the program, mapped; `map` is null if the program holds its own.
+class Weights {
+ public:
+  Weights(const Program& program, const std::string& model_path) {
+    constexpr char kMethod[] = "weights_file";
+    if (!program.method_meta(kMethod).ok()) return;
+    LoadedMethod method(program, kMethod);
+    require(method->execute(), kMethod);
+    if (method->outputs_size() != 1 || !method->get_output(0).isString()) {
+      throw std::runtime_error("weights_file: the method gives no text");
+    }
+    const auto text = method->get_output(0).toString();
+    const std::string name(text.data(), text.size());
+    if (name.empty() || name.find('/') != std::string::npos)
+      throw std::runtime_error("weights_file: no bare file name");
+    path_ = model_path.substr(0, model_path.find_last_of('/') + 1) + name;
+    loader_ = std::make_unique<MmapDataLoader>(
+        require(MmapDataLoader::from(path_.c_str(), MmapDataLoader::MlockConfig::NoMlock), "the weights file"));
+    map_ = std::make_unique<FlatTensorDataMap>(require(FlatTensorDataMap::load(loader_.get()), "the weights file"));
+  }
+
+  const FlatTensorDataMap* map() const { return map_.get(); }
+
+ private:
+  std::string path_;
+  std::unique_ptr<MmapDataLoader> loader_;
+  std::unique_ptr<FlatTensorDataMap> map_;
+};
 
 int32_t set_threads(int32_t threads) {
   auto* pool = ::executorch::extension::threadpool::get_threadpool();
@@ -224,7 +255,8 @@ struct VoxpressEngine {
         path(model_path),
         loader(require(MmapDataLoader::from(path.c_str(), MmapDataLoader::MlockConfig::NoMlock), "the file")),
         program(require(Program::load(&loader, Program::Verification::InternalConsistency), "the program")),
-        forward(program, "forward"),
+        weights(program, path),
+        forward(program, "forward", weights.map()),
         delegates(delegate_names(forward->method_meta())) {
     const MethodMeta meta = forward->method_meta();
     if (meta.num_inputs() != 1 || meta.num_outputs() != 1) {
@@ -234,30 +266,43 @@ struct VoxpressEngine {
     const TensorInfo input = require(meta.input_tensor_meta(0), "the input");
     const TensorInfo output = require(meta.output_tensor_meta(0), "the output");
     const auto float_type = ::executorch::aten::ScalarType::Float;
-    if (input.scalar_type() != float_type || input.sizes().size() != 3 || input.sizes()[0] != 1) {
-      throw std::runtime_error("forward's input is no float [1, frames, mel]");
+    const size_t rank = input.sizes().size();
+    if (input.scalar_type() != float_type || (rank != 2 && rank != 3) || input.sizes()[0] != 1) {
+      throw std::runtime_error("forward's input is no float [1, frames, mel] or [1, samples]");
     }
     if (output.scalar_type() != float_type) throw std::runtime_error("forward's output is no float");
-    mel_bins = input.sizes()[2];
+    mel_bins = rank == 3 ? input.sizes()[2] : 0;
+    max_length = input.sizes()[1];
     embedding_dim = 1;
     for (const int32_t size : output.sizes()) embedding_dim *= size;
     // A program exported elsewhere does not say its limits; its input's planned size is one.
-    max_frames = std::min<int64_t>(constant_or(program, "max_frames", input.sizes()[1]), input.sizes()[1]);
+    max_frames = std::min<int64_t>(constant_or(program, "max_frames", max_length), max_length);
     min_frames = constant_or(program, "min_frames", 1);
+    chunk_frames = constant_or(program, "chunk_frames", 0);
+    if (mel_bins == 0) {
+      window_samples = constant_or(program, "window_samples", 1);
+      shift_samples = constant_or(program, "shift_samples", 1);
+    }
+    if (min_frames < 1 || chunk_frames < 0 || chunk_frames > max_frames || window_samples < 1 || shift_samples < 1) {
+      throw std::runtime_error("the model's limits do not fit together");
+    }
+    min_length = mel_bins == 0 ? (min_frames - 1) * shift_samples + window_samples : min_frames;
+    if (mel_bins != 0) max_length = max_frames;
   }
 
-  void run(const float* features, int64_t frames, float* embedding) {
+  void run(const float* utterance, int64_t length, float* embedding) {
     first_log_line.clear();
-    if (frames < min_frames || frames > max_frames) {
-      throw std::runtime_error("the model takes " + std::to_string(min_frames) + " to " + std::to_string(max_frames) +
-                               " frames");
+    if (length < min_length || length > max_length) {
+      throw std::runtime_error("the model takes " + std::to_string(min_length) + " to " + std::to_string(max_length) +
+                               (mel_bins == 0 ? " samples" : " frames"));
     }
     using ::executorch::aten::SizesType;
-    SizesType sizes[] = {1, static_cast<SizesType>(frames), static_cast<SizesType>(mel_bins)};
+    const auto mel = static_cast<SizesType>(mel_bins == 0 ? 1 : mel_bins);
+    SizesType sizes[] = {1, static_cast<SizesType>(length), mel};
     ::executorch::aten::DimOrderType order[] = {0, 1, 2};
-    ::executorch::aten::StridesType strides[] = {sizes[1] * sizes[2], sizes[2], 1};
-    ::executorch::aten::TensorImpl input(::executorch::aten::ScalarType::Float, 3, sizes, const_cast<float*>(features),
-                                         order, strides);
+    ::executorch::aten::StridesType strides[] = {static_cast<SizesType>(length) * mel, mel, 1};
+    ::executorch::aten::TensorImpl input(::executorch::aten::ScalarType::Float, mel_bins == 0 ? 2 : 3, sizes,
+                                         const_cast<float*>(utterance), order, strides);
     require(forward->set_input(EValue(::executorch::aten::Tensor(&input)), 0), "the input");
     require(forward->execute(), "forward");
     const EValue& output = forward->get_output(0);
@@ -272,9 +317,12 @@ struct VoxpressEngine {
   std::string path;  // the loader keeps the pointer
   MmapDataLoader loader;
   Program program;
+  Weights weights;
   LoadedMethod forward;
   std::string delegates;
-  int64_t min_frames = 0, max_frames = 0, mel_bins = 0, embedding_dim = 0;
+  int64_t min_frames = 0, max_frames = 0, mel_bins = 0, embedding_dim = 0, chunk_frames = 0;
+  int64_t window_samples = 1, shift_samples = 1;
+  int64_t min_length = 0, max_length = 0;  // frames, or samples
 };
 
 namespace {
@@ -298,13 +346,16 @@ void describe_model(const VoxpressEngine* engine, VoxpressEngineInfo* info) {
   info->min_frames = engine->min_frames;
   info->max_frames = engine->max_frames;
   info->mel_bins = engine->mel_bins;
+  info->window_samples = engine->window_samples;
+  info->shift_samples = engine->shift_samples;
+  info->chunk_frames = engine->chunk_frames;
   info->embedding_dim = engine->embedding_dim;
 }
 
-int32_t run_model(VoxpressEngine* engine, const float* features, int64_t frames, float* embedding,
+int32_t run_model(VoxpressEngine* engine, const float* utterance, int64_t length, float* embedding,
                   VoxpressEngineError* error) {
   try {
-    engine->run(features, frames, embedding);
+    engine->run(utterance, length, embedding);
     return 0;
   } catch (const std::exception& exception) {
     tell(exception, error);

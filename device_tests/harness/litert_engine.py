@@ -4,7 +4,9 @@
         [--warmup 2] [--runs 10] [--speed-frames 200] [--threads 1] [--low-memory] [--skip-accuracy]
 
 It speaks the same protocol as the C++ runner for .pte files. `features.safetensors` holds float32 [frames, mel] by
-utterance. First every utterance is embedded into DIR/embeddings.safetensors (float32 [E], same keys), then the first
+utterance, or samples [S] for a model that takes them; utterances beyond a model's chunk length are embedded in chunks,
+as its manifest says. First every utterance is embedded into DIR/embeddings.safetensors (float32 [E], same keys), then
+the first
 utterance with at least --speed-frames frames, cut to exactly that many, is run --warmup + --runs times and every timed
 run goes into DIR/engine.json (`device_tests.records.EngineRecord`). Progress is on stderr, `progress <done> <total>`;
 whatever goes wrong is one line on stderr and exit code 2.
@@ -29,9 +31,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from device_tests.harness.speed import cut_for_speed
+from exporters.long_audio import embed_long
 from exporters.native import native_path
 from exporters.tflite.run import TfliteRunner
 from pipeline.errors import InputError, MissingToolError, VoxPressError
+from pipeline.features.fbank import samples_of
 
 Features = npt.NDArray[np.float32]
 
@@ -64,7 +68,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     features = read_features(options.features)
     accuracy = [] if options.skip_accuracy else sorted(features)
-    speed_input = cut_for_speed(features, options.speed_frames)
     total = len(accuracy) + options.warmup + options.runs
     if not options.model.is_file():
         raise InputError(options.model, expected="a .tflite file", found="no such file")
@@ -74,6 +77,11 @@ def _run(options: argparse.Namespace) -> None:
     runner = TfliteRunner(options.model, threads=options.threads, low_memory=options.low_memory)
     load_ns = time.perf_counter_ns() - start
     after_load = resident_bytes()
+    manifest = runner.find_manifest()
+    speed_rows = options.speed_frames
+    if manifest is not None and runner.input == "waveform":
+        speed_rows = samples_of(options.speed_frames, manifest.frontend)
+    speed_input = cut_for_speed(features, speed_rows)
 
     first_ns: int | None = None
     done = 0
@@ -81,7 +89,7 @@ def _run(options: argparse.Namespace) -> None:
     def timed(frames: Features) -> tuple[npt.NDArray[np.float32], int]:
         nonlocal first_ns, done
         start = time.perf_counter_ns()
-        embedding = runner.embed(frames)
+        embedding = embed_long(runner.embed, frames, manifest)
         elapsed = time.perf_counter_ns() - start
         first_ns = elapsed if first_ns is None else first_ns
         done += 1
@@ -118,8 +126,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def read_features(path: Path) -> dict[str, Features]:
-    """Float32 [frames, mel] by utterance. Raises InputError naming file and utterance."""
-    expected = "a safetensors file of float32 [frames, mel] features"
+    """Float32 [frames, mel], or samples [S], by utterance. Raises InputError naming file and utterance."""
+    expected = "a safetensors file of float32 [frames, mel] features or of samples"
     try:
         tensors = load_file(path)
     except FileNotFoundError:
@@ -129,7 +137,7 @@ def read_features(path: Path) -> dict[str, Features]:
     if not tensors:
         raise InputError(path, expected=expected, found="no utterances")
     for utterance, value in sorted(tensors.items()):
-        if value.dtype != np.float32 or value.ndim != 2 or value.size == 0:
+        if value.dtype != np.float32 or value.ndim not in (1, 2) or value.size == 0:
             raise InputError(path, expected=expected, found=f"{value.dtype} {value.shape} for {utterance!r}")
     return dict(tensors)
 

@@ -171,9 +171,11 @@ def _bundled_model(folder: Path, entry: ExportedFile) -> BundledModel:
         format=entry.format,
         lowering=entry.lowering,
         mode=entry.mode,
+        input=own.input,
         ops=own.ops,
         min_frames=own.min_frames,
         max_frames=own.max_frames,
+        chunk_frames=None if own.long_audio is None else own.long_audio.chunk_frames,
         max_relative_error=entry.agreement.max_relative_error,
         cosine_min=entry.agreement.cosine_min,
     )
@@ -259,7 +261,8 @@ def _write_golden(folder: Path, content: BundleContent, spec: FrontEndSpec) -> N
     (folder / "golden").mkdir()
     soundfile.write(folder / GOLDEN_WAV, content.golden, spec.sample_rate_hz, subtype="PCM_16")
     # The features are those of the file as written: 16-bit samples, not the floats before rounding.
-    fbank = features(read_utterance(folder / GOLDEN_WAV, spec.sample_rate_hz, spec.min_seconds), spec)
+    samples = read_utterance(folder / GOLDEN_WAV, spec.sample_rate_hz, spec.min_seconds)
+    fbank = features(samples, spec)
     (folder / GOLDEN_FBANK).write_bytes(save({"fbank": fbank}))
     embeddings = {}
     with torch.inference_mode():
@@ -269,5 +272,7 @@ def _write_golden(folder: Path, content: BundleContent, spec: FrontEndSpec) -> N
     for entry in content.exported:
         key = golden_key(entry.label, entry.mode)
         if key not in embeddings:
-            embeddings[key] = open_model(folder / "models" / entry.file).embed(fbank)
+            embeddings[key] = open_model(folder / "models" / entry.file).embed(
+                fbank if entry.input == "fbank" else samples
+            )
     (folder / GOLDEN_EMBEDDINGS).write_bytes(save(embeddings))

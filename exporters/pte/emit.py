@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,18 +16,23 @@ from torch.nn import functional
 import exporters.pte.conv2d_u8
 import exporters.pte.ops  # noqa: F401
 from exporters.fast import FastLayer, FastProgram, Quantization
+from exporters.frontend import FbankNumbers, fbank_numbers
 from exporters.manifest import (
     CONV2D_U8_VERSION,
     CONV2D_VERSION,
     MANIFEST_KEY,
     STATS_POOL_VERSION,
+    LongAudio,
     Lowering,
+    ModelInput,
+    check_waveform,
     model_manifest,
 )
+from exporters.pte.fbank_op import fbank
 from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import InputError
-from pipeline.features.fbank import max_frames, min_frames
+from pipeline.features.fbank import max_frames, min_frames, samples_of
 from pipeline.features.spec import FrontEndSpec
 
 # Every constant starts on a cache line, so that kernels may read codes straight from the mapped file.
@@ -56,42 +63,129 @@ def frame_range(spec: FrontEndSpec, max_seconds: float) -> FrameRange:
 
 
 def emit_pte(
-    artifact: LoadedArtifact, *, lowering: Lowering, max_seconds: float, fast: FastProgram | None = None
+    artifact: LoadedArtifact,
+    *,
+    lowering: Lowering,
+    max_seconds: float,
+    model_input: ModelInput = "fbank",
+    long_audio: LongAudio | None = None,
+    fast: FastProgram | None = None,
 ) -> bytes:
     """The bytes of a .pte with the method `forward`: features [1, frames, mel] -> embedding [1, E].
 
+    With the input `waveform`, forward takes samples [1, S] in [-1, 1) and makes the features itself; only `voxpress`
+    can.
+
     `voxpress` keeps the packed codes and calls our ops; `stock` dequantizes to fp32 and calls XNNPACK and portable ops
     only. With `fast`, activations are u8 as it says. Memory is planned for utterances of `max_seconds`; shorter ones
-    run as they are, down to the front-end's `min_seconds`. The file also answers the methods `min_frames`, `max_frames`
-    and `voxpress_manifest` (JSON text).
-    Raises InputError if `max_seconds` is too small.
+    run as they are, down to the front-end's `min_seconds`. The file also answers the methods `min_frames`,
+    `max_frames`, `chunk_frames` (0: none) and `voxpress_manifest` (JSON text), and for samples `window_samples` and
+    `shift_samples`.
+    Raises InputError if `max_seconds` is too small, or for stock ops on samples.
     """
-    limits = frame_range(artifact.header.frontend, max_seconds)
-    network = PressedNetwork(artifact, fast) if lowering == "voxpress" else StockNetwork(artifact)
-    example = torch.zeros(1, limits.maximum, artifact.header.frontend.num_mel_bins)
-    frames = torch.export.Dim("frames", min=limits.minimum, max=limits.maximum)
-    with torch.no_grad():
-        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=({1: frames},), strict=True)
-    manifest = model_manifest(artifact, lowering, max_frames=limits.maximum, fast=fast)
-    answers = {
+    options = _Options(lowering, max_seconds, model_input, long_audio, fast)
+    return bytes(
+        _lowered(artifact, options, ExecutorchBackendConfig(constant_tensor_alignment=_CONSTANT_ALIGNMENT)).buffer
+    )
+
+
+def emit_split_pte(
+    artifact: LoadedArtifact,
+    *,
+    max_seconds: float,
+    model_input: ModelInput = "fbank",
+    long_audio: LongAudio | None = None,
+    fast: FastProgram | None = None,
+) -> tuple[bytes, bytes]:
+    """A .pte as `emit_pte` makes it of VoxPress ops, without its weights, and these as a .ptd.
+
+    All programs of one artifact, whatever they take, share one .ptd. Its name, which stands in
+    the .pte's manifest and in its method `weights_file`, is `weights_file_name(artifact)`.
+    """
+    name = weights_file_name(artifact)
+    config = ExecutorchBackendConfig(
+        constant_tensor_alignment=_CONSTANT_ALIGNMENT, external_constants=lambda _: name.removesuffix(".ptd")
+    )
+    program = _lowered(artifact, _Options("voxpress", max_seconds, model_input, long_audio, fast, name), config)
+    (weights,) = program._tensor_data.values()
+    return bytes(program.buffer), bytes(weights)
+
+
+def weights_file_name(artifact: LoadedArtifact) -> str:
+    """<net>-<width>-<digest of all tensors>.ptd: weights of another artifact have another name."""
+    digest = hashlib.sha256()
+    for layer in artifact.layers.values():
+        for name, tensor in sorted(layer.tensors().items()):
+            digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+            digest.update(tensor.tobytes())
+    return f"{artifact.header.name}-{digest.hexdigest()[:12]}.ptd"
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What a program is lowered to; see `emit_pte`."""
+
+    lowering: Lowering
+    max_seconds: float
+    model_input: ModelInput
+    long_audio: LongAudio | None
+    fast: FastProgram | None
+    weights_file: str | None = None
+
+
+def _lowered(artifact: LoadedArtifact, options: _Options, config: ExecutorchBackendConfig) -> Any:
+    spec, lowering = artifact.header.frontend, options.lowering
+    limits = frame_range(spec, options.max_seconds)
+    manifest = model_manifest(
+        artifact,
+        lowering,
+        max_frames=limits.maximum,
+        model_input=options.model_input,
+        long_audio=options.long_audio,
+        fast=options.fast,
+        weights_file=options.weights_file,
+    )
+    long_audio = options.long_audio
+    answers: dict[str, int | str] = {
         "min_frames": limits.minimum,
         "max_frames": limits.maximum,
+        "chunk_frames": 0 if long_audio is None else long_audio.chunk_frames,
         MANIFEST_KEY: manifest.model_dump_json(),
     }
+    if options.weights_file is not None:
+        answers["weights_file"] = options.weights_file
+    numbers = None
+    if options.model_input == "waveform":
+        check_waveform(lowering)
+        numbers = fbank_numbers(spec)
+        example = torch.zeros(1, samples_of(limits.maximum + 1, spec) - 1)
+        length = torch.export.Dim("samples", min=samples_of(limits.minimum, spec), max=example.shape[1])
+        answers |= {"window_samples": spec.window_samples, "shift_samples": spec.shift_samples}
+    else:
+        example = torch.zeros(1, limits.maximum, spec.num_mel_bins)
+        length = torch.export.Dim("frames", min=limits.minimum, max=limits.maximum)
+    network: nn.Module
+    network = PressedNetwork(artifact, options.fast, numbers) if lowering == "voxpress" else StockNetwork(artifact)
+    with torch.no_grad():
+        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=({1: length},), strict=True)
     if lowering == "voxpress":
         edge = to_edge(exported, constant_methods=answers)
     else:
         edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], constant_methods=answers)
-    program = edge.to_executorch(ExecutorchBackendConfig(constant_tensor_alignment=_CONSTANT_ALIGNMENT))
-    return bytes(program.buffer)
+    return edge.to_executorch(config)
 
 
 class PressedNetwork(nn.Module):
-    """An artifact's program in VoxPress ops on packed codes: features [1, frames, mel] -> embedding [1, E]."""
+    """An artifact's program in VoxPress ops on packed codes: features [1, frames, mel] -> embedding [1, E].
 
-    def __init__(self, artifact: LoadedArtifact, fast: FastProgram | None = None) -> None:
+    With the numbers of a front end, the input is samples [1, S].
+    """
+
+    def __init__(
+        self, artifact: LoadedArtifact, fast: FastProgram | None = None, numbers: FbankNumbers | None = None
+    ) -> None:
         super().__init__()
-        self.header = artifact.header
+        self.header, self.numbers = artifact.header, numbers
         self.layers = nn.ModuleDict(
             {
                 _key(name): _PackedLayer(layer) if fast is None else _FastLayer(layer, fast.layer(layer.node))
@@ -100,7 +194,9 @@ class PressedNetwork(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """[1, frames, mel] -> [1, E]."""
+        """[1, frames, mel], or [1, S] -> [1, E]."""
+        if self.numbers is not None:
+            features = fbank(features, self.numbers)
         values = {INPUT_NAME: features.view(1, features.shape[1], features.shape[2], 1)}
         for node in self.header.program:
             x = values[node.input]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exporters.manifest import MANIFEST_KEY, ModelManifest, parse_manifest
+from exporters.manifest import MANIFEST_KEY, ModelInput, ModelManifest, parse_manifest
 from exporters.native import native_path
 from pipeline.errors import InputError
 
@@ -19,50 +19,72 @@ Floats = npt.NDArray[np.float32]
 
 
 class PteRunner:
-    """A loaded .pte: features [frames, mel] -> embedding [E], one utterance at a time.
+    """A loaded .pte: features [frames, mel] or samples [S] -> embedding [E], one utterance at a time.
 
-    Raises InputError naming the file if it cannot be loaded, MissingToolError if our op library is not built.
+    Weights that lie in a .ptd are taken from `weights`, else from where the .pte says, beside it. Raises InputError
+    naming the file if it cannot be loaded, MissingToolError if our op library is not built.
     """
 
-    def __init__(self, model: Path | bytes) -> None:
+    def __init__(self, model: Path | bytes, weights: Path | None = None) -> None:
         self.name = str(model) if isinstance(model, Path) else "model in memory"
         try:
             data = model.read_bytes() if isinstance(model, Path) else model
         except OSError as error:
             raise InputError(self.name, expected="an ExecuTorch file", found=error.strerror or str(error)) from error
         try:
-            self._program = _runtime().load_program(data)
+            self._program = runtime().load_program(data)
+            if "weights_file" in self._program.method_names:
+                self._program = runtime().load_program(data, data_path=self._weights(model, weights))
             self._forward = self._program.load_method("forward")
             sizes = self._forward.metadata.input_tensor_meta(0).sizes()
         except (RuntimeError, KeyError, IndexError) as error:
             raise InputError(self.name, expected="a whole ExecuTorch file", found=str(error)) from error
-        if len(sizes) != 3 or sizes[0] != 1:
-            raise InputError(self.name, expected="an input [1, frames, mel]", found=str(list(sizes)))
-        self.mel_bins = int(sizes[2])
+        if len(sizes) not in (2, 3) or sizes[0] != 1:
+            raise InputError(self.name, expected="an input [1, frames, mel] or [1, samples]", found=str(list(sizes)))
+        self.input: ModelInput = "fbank" if len(sizes) == 3 else "waveform"
+        self._rest = tuple(int(size) for size in sizes[2:])
         # A program exported elsewhere does not say its limits; its input's planned size is one.
         self.max_frames = int(self._answer("max_frames", sizes[1]))
         self.min_frames = int(self._answer("min_frames", 1))
+        self._limits = (self.min_frames, min(self.max_frames, int(sizes[1])))
+        if self.input == "waveform":
+            window, shift = (int(self._answer(f"{name}_samples", 1)) for name in ("window", "shift"))
+            self._limits = ((self.min_frames - 1) * shift + window, int(sizes[1]))
+
+    def _weights(self, model: Path | bytes, given: Path | None) -> Path:
+        name = str(self._answer("weights_file", ""))
+        path = given if given is not None else (model.parent if isinstance(model, Path) else Path()) / Path(name).name
+        if not path.is_file():
+            raise InputError(self.name, expected=f"its weights in {path}", found="no such file")
+        return path
 
     @property
     def manifest(self) -> ModelManifest:
         """What the file says about itself. Raises InputError if VoxPress did not write it."""
-        text = self._answer(MANIFEST_KEY, None)
-        if text is None:
+        found = self.find_manifest()
+        if found is None:
             raise InputError(self.name, expected="a model that VoxPress wrote", found="no manifest in it")
-        return parse_manifest(text, self.name)
+        return found
 
-    def embed(self, features: Floats) -> Floats:
-        """Embedding float32 [E] of features float32 [frames, mel].
+    def find_manifest(self) -> ModelManifest | None:
+        """What the file says about itself; None if VoxPress did not write it."""
+        text = self._answer(MANIFEST_KEY, None)
+        return None if text is None else parse_manifest(text, self.name)
 
-        Raises InputError if the model does not take features of this shape, or fails on them.
+    def embed(self, utterance: Floats) -> Floats:
+        """Embedding float32 [E] of features float32 [frames, mel] or samples float32 [S] in one pass.
+
+        Raises InputError if the model does not take an utterance of this shape, or fails on it.
         """
-        expected = f"[{self.min_frames}..{self.max_frames}, {self.mel_bins}]"
-        fits = features.ndim == 2 and features.shape[1] == self.mel_bins
-        if not fits or not self.min_frames <= features.shape[0] <= self.max_frames:
-            raise InputError(f"{self.name}: features", expected=expected, found=str(list(features.shape)))
-        utterance = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))[None]
+        shortest, longest = self._limits
+        expected = f"[{', '.join([f'{shortest}..{longest}', *map(str, self._rest)])}]"
+        fits = utterance.ndim == 1 + len(self._rest) and utterance.shape[1:] == self._rest
+        if not fits or not shortest <= len(utterance) <= longest:
+            kind = "features" if self._rest else "waveform"
+            raise InputError(f"{self.name}: {kind}", expected=expected, found=str(list(utterance.shape)))
+        values = torch.from_numpy(np.ascontiguousarray(utterance, dtype=np.float32))[None]
         try:
-            (embedding,) = self._forward.execute([utterance])
+            (embedding,) = self._forward.execute([values])
         except RuntimeError as error:
             raise InputError(self.name, expected=f"a model that runs {expected}", found=str(error)) from error
         return np.array(embedding.numpy().reshape(-1), dtype=np.float32)
@@ -78,7 +100,8 @@ class PteRunner:
 
 
 @functools.cache
-def _runtime() -> Any:
+def runtime() -> Any:
+    """ExecuTorch's Python runtime with our ops in it. Raises MissingToolError if our op library is not built."""
     # Before the runtime is asked for a program: the library's ops go into the one registry of libexecutorch.so, which
     # both sides must see as the same library.
     ctypes.CDLL(str(native_path("pte_ops")), mode=ctypes.RTLD_GLOBAL)

@@ -19,16 +19,31 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from exporters.fast import FastLayer, FastProgram, Quantization
-from exporters.manifest import CONV2D_U8_VERSION, CONV2D_VERSION, STATS_POOL_VERSION, Lowering, model_manifest
+from exporters.frontend import fbank_numbers
+from exporters.manifest import (
+    CONV2D_U8_VERSION,
+    CONV2D_VERSION,
+    FBANK_VERSION,
+    STATS_POOL_VERSION,
+    WAVEFORM_NAME,
+    LongAudio,
+    Lowering,
+    ModelInput,
+    check_waveform,
+    model_manifest,
+)
 from exporters.tflite.graph import ABSENT, Graph
 from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode, StatsPoolNode, conv_out_size
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.errors import InputError
+from pipeline.features.fbank import samples_of
+from pipeline.features.spec import FrontEndSpec
 
 CONV2D_OP = "voxpress.conv2d"
 CONV2D_U8_OP = "voxpress.conv2d_u8"
 STATS_POOL_OP = "voxpress.stats_pool"
-OUR_OPS = (CONV2D_OP, CONV2D_U8_OP, STATS_POOL_OP)
+FBANK_OP = "voxpress.fbank"
+OUR_OPS = (CONV2D_OP, CONV2D_U8_OP, STATS_POOL_OP, FBANK_OP)
 OUTPUT_NAME = "embedding"
 # Frames of the input until the caller resizes it: two seconds, so that tools that never resize measure a fair length.
 DEFAULT_FRAMES = 200
@@ -40,18 +55,31 @@ _NO_ACTIVATION = schema.ActivationFunctionType.NONE
 _UNUSED = Quantization(1.0, 0)
 
 
-def emit_tflite(artifact: LoadedArtifact, *, lowering: Lowering, fast: FastProgram | None = None) -> bytes:
-    """The .tflite file of an artifact: signature `serving_default`, features [1, T, mel] -> embedding [1, E].
+def emit_tflite(
+    artifact: LoadedArtifact,
+    *,
+    lowering: Lowering,
+    model_input: ModelInput = "fbank",
+    long_audio: LongAudio | None = None,
+    fast: FastProgram | None = None,
+) -> bytes:
+    """The .tflite file of an artifact: signature `serving_default`, features [N, T, mel] -> embedding [N, E].
 
-    T is dynamic (resize the input); the file says 200. With `fast`, activations are u8 as it says. The metadata entry
-    `voxpress_manifest` is the JSON text of a ModelManifest.
-    Raises InputError if the program does not end in one vector per utterance, or for an unknown lowering.
+    N and T are dynamic (resize the input); the file says 1 and 200. With the input `waveform`, it takes samples [N, S]
+    in [-1, 1) and makes the features itself; only `voxpress` can. With `fast`, activations are u8 as it says. The
+    metadata entry `voxpress_manifest` is the JSON text of a ModelManifest.
+    Raises InputError if the program does not end in one vector per utterance, for an unknown lowering, or for stock ops
+    on samples.
     """
     if lowering not in ("voxpress", "stock"):
         raise InputError("lowering", expected="voxpress or stock", found=repr(lowering))
+    if model_input == "waveform":
+        check_waveform(lowering)
     if lowering == "stock":
-        return _StockWriter(artifact).write(lowering)
-    return (_VoxPressWriter(artifact) if fast is None else _FastWriter(artifact, fast)).write(lowering)
+        writer: _Writer = _StockWriter(artifact)
+    else:
+        writer = _VoxPressWriter(artifact) if fast is None else _FastWriter(artifact, fast)
+    return writer.write(lowering, model_input, long_audio)
 
 
 @dataclass(frozen=True)
@@ -85,12 +113,16 @@ class _Writer(ABC):
     def stats_pool(self, node: StatsPoolNode, x: _Value) -> _Value:
         """Append statistics pooling; returns its output."""
 
-    def write(self, lowering: Lowering) -> bytes:
+    def write(self, lowering: Lowering, model_input: ModelInput, long_audio: LongAudio | None) -> bytes:
         header = self.artifact.header
         mel = header.frontend.num_mel_bins
         features = self.graph.value(INPUT_NAME, (1, DEFAULT_FRAMES, mel), dynamic_axis=1)
+        source, source_name = features, INPUT_NAME
+        if model_input == "waveform":
+            source, source_name = self._waveform(header.frontend, features), WAVEFORM_NAME
         x = self._new("features.channels_last", DEFAULT_FRAMES, mel, 1, dynamic=True)
-        self.reshape(features, x.index, (1, -1, mel, 1))
+        last_axis = self.graph.constant("last_axis", np.array(-1, np.int32))
+        self.graph.builtin("EXPAND_DIMS", [features, last_axis], x.index, options=schema.ExpandDimsOptionsT())
         values = {INPUT_NAME: x}
         for node in header.program:
             if isinstance(node, Conv2dNode):
@@ -106,13 +138,22 @@ class _Writer(ABC):
                 found=f"[N, {'T' if last.dynamic else last.frames}, {last.mel}, {last.channels}]",
             )
         embedding = self.graph.value(OUTPUT_NAME, (1, header.embedding_dim))
-        self.reshape(last.index, embedding, (1, header.embedding_dim))
+        self.reshape(last.index, embedding, (-1, header.embedding_dim))
+        manifest = model_manifest(
+            self.artifact, lowering, max_frames=None, model_input=model_input, long_audio=long_audio, fast=self.fast
+        )
         return self.graph.finish(
-            inputs={INPUT_NAME: features},
+            inputs={source_name: source},
             outputs={OUTPUT_NAME: embedding},
-            manifest=model_manifest(self.artifact, lowering, max_frames=None, fast=self.fast).model_dump_json(),
+            manifest=manifest.model_dump_json(),
             description=f"VoxPress {header.name}, {lowering} ops, mode {'exact' if self.fast is None else 'fast'}",
         )
+
+    def _waveform(self, spec: FrontEndSpec, features: int) -> int:
+        """Index of a new input, samples, that the front end makes `features` of."""
+        samples = self.graph.value(WAVEFORM_NAME, (1, samples_of(DEFAULT_FRAMES, spec)), dynamic_axis=1)
+        self.graph.custom(FBANK_OP, [samples], features, options=fbank_options(spec))
+        return samples
 
     def out_value(self, node: Conv2dNode, x: _Value, name: str) -> _Value:
         """The tensor that a convolution over x gives."""
@@ -219,6 +260,14 @@ def stats_pool_options() -> bytes:
     return struct.pack("<4sHH", b"VXSP", STATS_POOL_VERSION, 0)
 
 
+def fbank_options(spec: FrontEndSpec) -> bytes:
+    """Custom options of `voxpress.fbank`, 44 bytes, little-endian."""
+    n = fbank_numbers(spec)
+    sizes = (n.sample_rate_hz, n.window_samples, n.shift_samples, n.num_mel_bins)
+    values = (n.sample_scale, n.preemphasis, n.low_hz, n.high_hz)
+    return struct.pack("<4sHBB4i4fi", b"VXFB", FBANK_VERSION, n.window, n.flags, *sizes, *values, 0)
+
+
 class _StockWriter(_Writer):
     """Builtin ops in the forms that XNNPACK takes; activations stay NHWC throughout."""
 
@@ -270,7 +319,7 @@ class _StockWriter(_Writer):
         both = self.like(x, f"{node.name}.both", frames=2, dynamic=False).index
         graph.builtin("CONCATENATION", [mean, deviation], both, options=schema.ConcatenationOptionsT(axis=1))
         y = self.pooled_value(node.name, x)
-        self.reshape(both, y.index, y.shape)
+        self.reshape(both, y.index, (-1, *y.shape[1:]))
         return y
 
     def _degrees_of_freedom(self, node: StatsPoolNode, x: _Value, axis: int) -> int:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Delegate, Interpreter, load_delegate
 
-from exporters.manifest import MANIFEST_KEY, ModelManifest, parse_manifest
+from exporters.manifest import MANIFEST_KEY, WAVEFORM_NAME, ModelInput, ModelManifest, parse_manifest
 from exporters.native import native_path
 from exporters.tflite.emit import OUR_OPS, OUTPUT_NAME
 from exporters.tflite.graph import FILE_IDENTIFIER, SIGNATURE
@@ -26,7 +26,7 @@ _SMALLEST_FILE_BYTES = 16
 
 
 class TfliteRunner:
-    """One interpreter over one model file: features [T, mel] -> embedding [E], any T.
+    """One interpreter over one model file: features [T, mel] or samples [S] -> embedding [E], any length.
 
     A file given by its path is mapped, not read, so that its weights cost no anonymous memory. Not for use from
     several threads at once; several runners may work side by side.
@@ -47,15 +47,15 @@ class TfliteRunner:
         try:
             self._interpreter = Interpreter(**source, num_threads=threads, experimental_delegates=delegates)
             self._input, self._output = self._endpoints()
-            self._frames = int(self._input["shape"][1])
+            self._length = int(self._input["shape"][1])
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise InputError(self._name, expected="a model that LiteRT can run", found=str(error)) from error
 
     @property
-    def mel(self) -> int:
-        """Mel bins that the model takes."""
-        return int(self._input["shape"][2])
+    def input(self) -> ModelInput:
+        """What the model takes."""
+        return "waveform" if len(self._input["shape"]) == 2 else "fbank"
 
     @property
     def delegates(self) -> tuple[str, ...]:
@@ -69,6 +69,13 @@ class TfliteRunner:
     @property
     def manifest(self) -> ModelManifest:
         """What the file says about itself. Raises InputError if VoxPress did not write it."""
+        found = self.find_manifest()
+        if found is None:
+            raise InputError(self._name, expected="a model that VoxPress wrote", found="no manifest in it")
+        return found
+
+    def find_manifest(self) -> ModelManifest | None:
+        """What the file says about itself; None if VoxPress did not write it."""
         data = _mapped(self._model) if isinstance(self._model, Path) else self._model
         root = schema.Model.GetRootAs(data, 0)
         for index in range(root.MetadataLength()):
@@ -76,36 +83,38 @@ class TfliteRunner:
             if entry.Name() == MANIFEST_KEY.encode():
                 text = root.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
                 return parse_manifest(text.decode(errors="replace"), self._name)
-        raise InputError(self._name, expected="a model that VoxPress wrote", found="no manifest in it")
+        return None
 
-    def embed(self, features: Floats) -> Floats:
-        """The embedding, float32 [E], of log-mel features [T, mel] of one utterance.
+    def embed(self, utterance: Floats) -> Floats:
+        """The embedding, float32 [E], of log-mel features [T, mel] or samples [S] of one utterance, in one pass.
 
-        Raises InputError if features has another shape or type, or the model refuses this T.
+        Raises InputError if the utterance has another shape or type, or the model refuses its length.
         """
-        if features.ndim != 2 or features.shape[0] < 1 or features.shape[1] != self.mel or features.dtype != np.float32:
-            raise InputError(
-                "features", expected=f"float32 [T, {self.mel}]", found=f"{features.dtype} {list(features.shape)}"
-            )
+        kind, rest = ("features", tuple(self._input["shape"][2:])) if self.input == "fbank" else ("waveform", ())
+        if utterance.shape[1:] != rest or utterance.ndim < 1 or len(utterance) < 1 or utterance.dtype != np.float32:
+            wanted = f"float32 [T, {rest[0]}]" if rest else "float32 [S]"
+            raise InputError(kind, expected=wanted, found=f"{utterance.dtype} {list(utterance.shape)}")
         try:
-            if features.shape[0] != self._frames:
+            if len(utterance) != self._length:
                 # Forgotten until the resize has worked: after a refusal the interpreter must be resized again.
-                self._frames = 0
-                self._interpreter.resize_tensor_input(self._input["index"], (1, *features.shape))
+                self._length = 0
+                self._interpreter.resize_tensor_input(self._input["index"], (1, *utterance.shape))
                 self._interpreter.allocate_tensors()
-                self._frames = features.shape[0]
-            self._interpreter.set_tensor(self._input["index"], features[None])
+                self._length = len(utterance)
+            self._interpreter.set_tensor(self._input["index"], utterance[None])
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
+            what = "frames" if rest else "samples"
             raise InputError(
-                self._name, expected=f"a model that runs on {features.shape[0]} frames", found=str(error)
+                self._name, expected=f"a model that runs on {len(utterance)} {what}", found=str(error)
             ) from error
         return np.asarray(self._interpreter.get_tensor(self._output["index"])[0], np.float32)
 
     def _endpoints(self) -> tuple[dict[str, npt.NDArray[np.int32]], dict[str, npt.NDArray[np.int32]]]:
         """Details of the input and the output tensor, after checking that they are the ones our files have."""
         names = self._interpreter.get_signature_list().get(SIGNATURE, {})
-        if names != {"inputs": [INPUT_NAME], "outputs": [OUTPUT_NAME]}:
+        takes = names.get("inputs", [])
+        if takes not in ([INPUT_NAME], [WAVEFORM_NAME]) or names.get("outputs") != [OUTPUT_NAME]:
             raise InputError(
                 self._name, expected=f"signature {SIGNATURE}({INPUT_NAME}) -> {OUTPUT_NAME}", found=str(names or "none")
             )
@@ -113,7 +122,7 @@ class TfliteRunner:
         if (len(inputs), len(outputs)) != (1, 1):
             raise InputError(self._name, expected="one input and one output", found=f"{len(inputs)} and {len(outputs)}")
         source, target = inputs[0], outputs[0]
-        for details, shape in ((source, "[1, T, mel]"), (target, "[1, E]")):
+        for details, shape in ((source, "[1, T, mel]" if takes == [INPUT_NAME] else "[1, S]"), (target, "[1, E]")):
             sizes = details["shape"]
             if details["dtype"] is not np.float32 or len(sizes) != shape.count(",") + 1 or sizes[0] != 1:
                 raise InputError(
@@ -141,7 +150,7 @@ def _has_our_ops(model: Path | bytes, name: str | Path) -> bool:
         codes = {root.OperatorCodes(i).CustomCode() for i in range(root.OperatorCodesLength())} - {None}
     except (struct.error, ValueError, TypeError, IndexError, OverflowError) as error:
         raise InputError(name, expected="a whole .tflite file", found=f"a broken one ({error})") from error
-    foreign = sorted(code.decode(errors="replace") for code in codes - {name.encode() for name in OUR_OPS})
+    foreign = sorted(code.decode(errors="replace") for code in codes - {op.encode() for op in OUR_OPS})
     if foreign:
         raise InputError(name, expected="stock ops and those of VoxPress", found=f"custom op {foreign[0]!r}")
     return bool(codes)

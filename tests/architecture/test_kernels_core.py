@@ -20,7 +20,7 @@ STANDARD = {"algorithm", "array", "atomic", "cmath", "cstddef", "cstdint", "cstr
 INTRINSICS = {"immintrin.h", "arm_neon.h"}
 ASKING = {"isa.cc": {"sys/auxv.h", "sys/sysctl.h"}}
 ISAS = ("portable", "neon", "neondot", "avx2", "avx512", "avx512vnni")
-OPS, ACTIVATIONS, WEIGHTS = "winograd[24]|conv2d|dwconv2d|statspool", "f32|u8", "pal|panel|panel8|none"
+OPS, ACTIVATIONS, WEIGHTS = "winograd[24]|conv2d|dwconv2d|statspool|fbank", "f32|u8", "pal|panel|panel8|none"
 KERNEL_NAME = re.compile(rf"({OPS})_({ACTIVATIONS})_({WEIGHTS})_\d+x\d+_({'|'.join(ISAS)})")
 
 

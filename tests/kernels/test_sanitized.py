@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.kernels.sanitized import ROOT, sanitized_build
+
 SUITES = (
     "tests/kernels/test_unpack.py",
     "tests/kernels/test_conv2d.py",
     "tests/kernels/test_stats_pool.py",
+    "tests/kernels/test_fbank.py",
+    "tests/exporters/test_long_audio.py",
     "tests/exporters/prepared",
     "tests/exporters/tflite/test_delegate.py",
+    "tests/exporters/tflite/test_fbank_kernel.py",
+    "tests/exporters/tflite/test_litert_capi.py",
 )
 # Says that a buffer has 100 bytes when it has 10; only a sanitizer that is awake notices.
 OVERRUN = """
@@ -28,22 +31,9 @@ library().voxpress_unpack(libc.malloc(10), 100, 8, 0, 100, ctypes.create_string_
 """
 
 
-def _tool(name: str) -> str:
-    """A build tool of this environment, or of the PATH."""
-    beside_python = Path(sys.executable).parent / name
-    found = str(beside_python) if beside_python.is_file() else shutil.which(name)
-    assert found is not None, f"{name} is needed to build the kernels"
-    return found
-
-
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Variables under which Python runs with the sanitizers and a build of ours that has them."""
-    folder = tmp_path_factory.mktemp("sanitized")
-    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}"]
-    options = ["-DVOXPRESS_SANITIZE=ON", "-DVOXPRESS_EXECUTORCH=OFF"]
-    for command in (["-S", str(ROOT), "-B", str(folder), *generator, *options], ["--build", str(folder), "-j2"]):
-        subprocess.run([_tool("cmake"), *command], check=True, capture_output=True)
     runtimes = [
         subprocess.run(["c++", f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
         for name in ("libasan.so", "libubsan.so")
@@ -56,7 +46,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "ASAN_OPTIONS": "detect_leaks=0,handle_segv=0",
         "UBSAN_OPTIONS": "halt_on_error=1,print_stacktrace=1",
         "PYTHONMALLOC": "malloc",
-        "VOXPRESS_NATIVE_DIR": str(folder),
+        "VOXPRESS_NATIVE_DIR": str(sanitized_build()),
     }
 
 

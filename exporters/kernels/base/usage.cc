@@ -10,6 +10,7 @@ constexpr const char* kNames[] = {
 #define VOXPRESS_CONV2D_KERNEL(name) #name,
 #define VOXPRESS_CONV2DU8_KERNEL(name) #name,
 #define VOXPRESS_STATSPOOL_KERNEL(name) #name,
+#define VOXPRESS_FBANK_KERNEL(name) #name,
 #include "kernels.inc"
 };
 constexpr uint32_t kCount = static_cast<uint32_t>(Kernel::kCount);

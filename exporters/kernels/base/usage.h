@@ -11,6 +11,7 @@ enum class Kernel : uint32_t {
 #define VOXPRESS_CONV2D_KERNEL(name) name,
 #define VOXPRESS_CONV2DU8_KERNEL(name) name,
 #define VOXPRESS_STATSPOOL_KERNEL(name) name,
+#define VOXPRESS_FBANK_KERNEL(name) name,
 #include "kernels.inc"
   kCount
 };

@@ -8,6 +8,8 @@
 #include "bitpack/unpack.h"
 #include "conv/conv2d.h"
 #include "conv_u8/conv2d_u8.h"
+#include "frontend/chunks.h"
+#include "frontend/fbank.h"
 #include "pool/stats_pool.h"
 
 #define VOXPRESS_EXPORT extern "C" __attribute__((visibility("default")))
@@ -17,6 +19,8 @@ using voxpress::Conv2dTensors;
 using voxpress::Conv2dU8Shape;
 using voxpress::Conv2dU8Tensors;
 using voxpress::Conv2dWeights;
+using voxpress::FbankOptions;
+using voxpress::FbankTensors;
 using voxpress::Share;
 using voxpress::StatsPoolShape;
 
@@ -113,6 +117,49 @@ VOXPRESS_EXPORT const char* voxpress_conv2d_u8_kernel_name(const VoxpressConv2dU
 VOXPRESS_EXPORT int32_t voxpress_stats_pool_run(const StatsPoolShape* shape, const float* input, float* output) {
   return static_cast<int32_t>(voxpress::stats_pool_run(*shape, input, output));
 }
+
+VOXPRESS_EXPORT int64_t voxpress_fbank_frames(const FbankOptions* options, int64_t samples) {
+  return voxpress::fbank_frames(*options, samples);
+}
+
+VOXPRESS_EXPORT size_t voxpress_fbank_plan_bytes(const FbankOptions* options) {
+  return voxpress::fbank_plan_bytes(*options);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_fbank_plan(const FbankOptions* options, void* plan, size_t plan_bytes) {
+  return static_cast<int32_t>(voxpress::fbank_plan(*options, plan, plan_bytes));
+}
+
+VOXPRESS_EXPORT size_t voxpress_fbank_scratch_bytes(const FbankOptions* options) {
+  return voxpress::fbank_scratch_bytes(*options);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_fbank_run(const FbankOptions* options, const void* plan, size_t plan_bytes,
+                                           const FbankTensors* tensors, void* scratch, size_t scratch_bytes) {
+  return static_cast<int32_t>(voxpress::fbank_run(*options, plan, plan_bytes, *tensors, scratch, scratch_bytes));
+}
+
+VOXPRESS_EXPORT int64_t voxpress_chunk_count(int64_t frames, int64_t chunk_frames) {
+  return voxpress::chunk_count(frames, chunk_frames);
+}
+
+VOXPRESS_EXPORT int64_t voxpress_chunk_start(int64_t frames, int64_t chunk_frames, int64_t index) {
+  return voxpress::chunk_start(frames, chunk_frames, index);
+}
+
+VOXPRESS_EXPORT int32_t voxpress_chunk_normalise(float* values, int64_t frames, int64_t mel) {
+  return static_cast<int32_t>(voxpress::chunk_normalise(values, frames, mel));
+}
+
+VOXPRESS_EXPORT int32_t voxpress_chunk_add(const float* embedding, int64_t dim, double* sum) {
+  return static_cast<int32_t>(voxpress::chunk_add(embedding, dim, sum));
+}
+
+VOXPRESS_EXPORT int32_t voxpress_chunk_mean(const double* sum, int64_t dim, int64_t count, float* embedding) {
+  return static_cast<int32_t>(voxpress::chunk_mean(sum, dim, count, embedding));
+}
+
+VOXPRESS_EXPORT const char* voxpress_fbank_kernel_name() { return voxpress::fbank_kernel_name(); }
 
 VOXPRESS_EXPORT const char* voxpress_conv2d_kernel_name(const VoxpressConv2d* call) {
   return voxpress::conv2d_kernel_name(call->shape);

@@ -48,7 +48,8 @@ void stats_pool_out(KernelRuntimeContext& context, Stack stack) {
   shape.channels = x->size(3);
   if (!succeeded(context, kOp, stats_pool_check(shape))) return;
 
-  if (!resize(context, kOp, *out, shape.batch, 1, 1, 2 * shape.mel * shape.channels)) return;
+  const int64_t size[] = {shape.batch, 1, 1, 2 * shape.mel * shape.channels};
+  if (!resize(context, kOp, *out, size, 4)) return;
 
   succeeded(context, kOp, stats_pool_run(shape, x->const_data_ptr<float>(), out->mutable_data_ptr<float>()));
 }

@@ -81,16 +81,14 @@ bool succeeded(KernelRuntimeContext& context, const char* op, Status status) {
   return false;
 }
 
-bool resize(KernelRuntimeContext& context, const char* op, const Tensor& out, int64_t batch, int64_t frames,
-            int64_t mel, int64_t channels) {
-  const int64_t wanted[] = {batch, frames, mel, channels};
+bool resize(KernelRuntimeContext& context, const char* op, const Tensor& out, const int64_t* size, int rank) {
   SizesType sizes[4];
   Error error = Error::Ok;
-  for (int axis = 0; axis < 4; ++axis) {
-    if (wanted[axis] > std::numeric_limits<SizesType>::max()) error = Error::InvalidArgument;
-    sizes[axis] = static_cast<SizesType>(wanted[axis]);
+  for (int axis = 0; axis < rank; ++axis) {
+    if (size[axis] > std::numeric_limits<SizesType>::max()) error = Error::InvalidArgument;
+    sizes[axis] = static_cast<SizesType>(size[axis]);
   }
-  if (error == Error::Ok) error = ::executorch::runtime::resize_tensor(out, {sizes, 4});
+  if (error == Error::Ok) error = ::executorch::runtime::resize_tensor(out, {sizes, static_cast<size_t>(rank)});
   if (error == Error::Ok) return true;
   fail(context, error, op, "the output does not fit into the memory planned for it");
   return false;
@@ -135,9 +133,8 @@ bool read_layer(KernelRuntimeContext& context, const char* op, Arguments* argume
 
 bool resize_output(KernelRuntimeContext& context, const char* op, const LayerArguments& layer, const Tensor& out) {
   const Conv2dShape& shape = layer.shape;
-  if (!resize(context, op, out, shape.batch, conv2d_out_frames(shape), conv2d_out_mel(shape), shape.out_channels)) {
-    return false;
-  }
+  const int64_t size[] = {shape.batch, conv2d_out_frames(shape), conv2d_out_mel(shape), shape.out_channels};
+  if (!resize(context, op, out, size, 4)) return false;
   if (layer.residual == nullptr || same_sizes(*layer.residual, out)) return true;
   fail(context, Error::InvalidArgument, op, "the residual's shape is not the output's");
   return false;

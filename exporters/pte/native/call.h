@@ -27,9 +27,8 @@ void fail(KernelRuntimeContext& context, Error error, const char* op, const char
 // True if the status is kOk; else it is recorded.
 bool succeeded(KernelRuntimeContext& context, const char* op, Status status);
 
-// Gives the output its size [batch, frames, mel, channels]. False, and recorded, if its memory does not allow that.
-bool resize(KernelRuntimeContext& context, const char* op, const Tensor& out, int64_t batch, int64_t frames,
-            int64_t mel, int64_t channels);
+// Gives the output its size, `rank` dimensions of at most 4. False, and recorded, if its memory does not allow that.
+bool resize(KernelRuntimeContext& context, const char* op, const Tensor& out, const int64_t* size, int rank);
 
 // The arguments of a call, read one after the other. After the first that is missing or of the wrong kind, `ok` is
 // false and all further reads give empty values.

@@ -6,6 +6,7 @@
 
 #include "adapters.h"
 #include "base/usage.h"
+#include "fbank_adapter.h"
 
 namespace {
 
@@ -24,6 +25,7 @@ int voxpress_register_ops(void) {
   const Kernel kernels[] = {
       Kernel("voxpress::conv2d.out", voxpress::pte::conv2d_out),
       Kernel("voxpress::conv2d_u8.out", voxpress::pte::conv2d_u8_out),
+      Kernel("voxpress::fbank.out", voxpress::pte::fbank_out),
       Kernel("voxpress::stats_pool.out", voxpress::pte::stats_pool_out),
   };
   int registered = 0;

@@ -5,9 +5,9 @@
 
 #define VOXPRESS_PTE_API extern "C" __attribute__((visibility("default")))
 
-// Registers voxpress::conv2d.out, conv2d_u8.out and stats_pool.out with the ExecuTorch runtime. To be called once
-// before a program is loaded; calling it again, or from a second library, does nothing. Returns the number of ops it
-// registered.
+// Registers voxpress::conv2d.out, conv2d_u8.out, fbank.out and stats_pool.out with the ExecuTorch runtime. To be called
+// once before a program is loaded; calling it again, or from a second library, does nothing. Returns the number of ops
+// it registered.
 VOXPRESS_PTE_API int voxpress_register_ops(void);
 
 // Frees the packed weights that are kept for programs, at most 512 MiB. Harmless at any time: what is needed again is

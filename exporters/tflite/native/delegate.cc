@@ -6,6 +6,7 @@
 
 #include "abi.h"
 #include "base/usage.h"
+#include "fbank_kernel.h"
 #include "kernel.h"
 #include "prepared/settings.h"
 
@@ -33,12 +34,23 @@ class LayoutCheck {
   intptr_t first_at_ = 0;
 };
 
+bool is_named(const Registration& registration, const char* name) {
+  return registration.custom_name != nullptr && std::strcmp(registration.custom_name, name) == 0;
+}
+
 bool is_ours(const Registration& registration) {
-  if (registration.custom_name == nullptr) return false;
-  for (const char* name : {kConv2dName, kConv2dU8Name, kStatsPoolName}) {
-    if (std::strcmp(registration.custom_name, name) == 0) return true;
-  }
-  return false;
+  return is_named(registration, kConv2dName) || is_named(registration, kConv2dU8Name) ||
+         is_named(registration, kStatsPoolName) || is_named(registration, kFbankName);
+}
+
+// Hands one node to a kernel of ours.
+int32_t claim(Context* context, Delegate* delegate, int32_t index) {
+  Node* node = nullptr;
+  Registration* registration = nullptr;
+  if (context->get_node_and_registration(context, index, &node, &registration) != kTfOk) return kTfError;
+  const Registration ours = is_named(*registration, kFbankName) ? fbank_registration() : kernel_registration();
+  const IntArray one = {1, {index}};
+  return context->replace_node_subsets(context, ours, &one, delegate);
 }
 
 // The indices of our nodes, copied: the runtime's own plan changes while nodes are replaced. Null on an error,
@@ -84,10 +96,7 @@ int32_t prepare(Context* context, Delegate* delegate) {
   const Building shared = {static_cast<Store*>(delegate->data), scratch};
   building = status == kTfOk ? &shared : nullptr;
   // One call per node: neighbours handed over together would be merged, and the tensors between them get no memory.
-  for (int32_t j = 0; j < count && status == kTfOk; ++j) {
-    const IntArray one = {1, {nodes[j]}};
-    status = context->replace_node_subsets(context, kernel_registration(), &one, delegate);
-  }
+  for (int32_t j = 0; j < count && status == kTfOk; ++j) status = claim(context, delegate, nodes[j]);
   building = nullptr;
   if (scratch != nullptr) scratch->release();
   delete[] nodes;

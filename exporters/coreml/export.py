@@ -1,0 +1,27 @@
+"""Artifacts to Core ML files: written, read back and compared, and only then kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporters.coreml.emit import Precision, emit_coreml
+from exporters.coreml.verify import CoremlFile, verify_coreml
+from pipeline.artifact.store import read_artifact
+from pipeline.files import folder_written_whole
+
+
+def export_coreml(artifact_folder: Path, out: Path, *, max_seconds: float, precision: Precision) -> CoremlFile:
+    """Write an artifact as `<net>-<width>.mlpackage` into `out`.
+
+    Raises VerificationError, and writes nothing, if what is read back is not the artifact.
+    """
+    artifact = read_artifact(artifact_folder)
+    path = out / f"{artifact.header.name}.mlpackage"
+    with folder_written_whole(path) as partial:
+        inside = partial / path.name
+        emit_coreml(artifact, inside, max_seconds=max_seconds, precision=precision)
+        found = verify_coreml(inside, artifact, precision=precision)
+        for child in inside.iterdir():
+            child.rename(partial / child.name)
+        inside.rmdir()
+    return found

@@ -1,0 +1,71 @@
+"""Several programs that share their weights in a .ptd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device_tests.drive.host import embed_with_engine
+from exporters.export import ExportRequest, export_artifact
+from exporters.manifest import ModelInput
+from exporters.pte.emit import weights_file_name
+from exporters.pte.run import PteRunner
+from pipeline.errors import InputError, VoxPressError
+from pipeline.features.fbank import features
+from pipeline.features.spec import FrontEndSpec
+from tests.factories import speech_like, tiny_artifact
+
+pytestmark = pytest.mark.slow  # torch.export takes its time
+
+INPUTS: tuple[ModelInput, ...] = ("fbank", "waveform")
+
+
+def _request(model_input: ModelInput, seed: int = 0, **options: object) -> ExportRequest:
+    artifact = tiny_artifact(4, seed=seed)
+    arguments = {"format": "pte", "lowering": "voxpress", "input": model_input, "split_weights": True, **options}
+    return ExportRequest(artifact, "4bit", **arguments)  # type: ignore[arg-type]
+
+
+def test_programs_share_one_weights_file_and_give_the_same_embeddings(tmp_path: Path) -> None:
+    for model_input in INPUTS:
+        exported = export_artifact(_request(model_input), tmp_path, max_seconds=4.0)
+        assert exported.agreement.max_relative_error < 1e-5
+    weights = tmp_path / weights_file_name(tiny_artifact(4))
+    assert sorted(tmp_path.glob("*.ptd")) == [weights]
+    samples = speech_like(1.5)
+    inputs = {"tiny-4bit-split.pte": features(samples, FrontEndSpec()), "tiny-4bit-waveform-split.pte": samples}
+    found = {}
+    for name, utterance in inputs.items():
+        assert (tmp_path / name).stat().st_size < weights.stat().st_size
+        runner = PteRunner(tmp_path / name)
+        assert runner.manifest.weights_file == weights.name
+        found[name] = runner.embed(utterance)
+        engine, _ = embed_with_engine(tmp_path / name, {"u": utterance})
+        np.testing.assert_array_equal(engine["u"], found[name])
+    np.testing.assert_allclose(*found.values(), rtol=1e-4, atol=1e-5)
+
+    weights.rename(tmp_path / "elsewhere.ptd")
+    with pytest.raises(InputError, match=r"expected its weights in .*\.ptd, found no such file"):
+        PteRunner(tmp_path / "tiny-4bit-split.pte")
+    with pytest.raises(VoxPressError, match="the weights file"):
+        embed_with_engine(tmp_path / "tiny-4bit-split.pte", {"u": inputs["tiny-4bit-split.pte"]})
+    embedding = PteRunner(tmp_path / "tiny-4bit-split.pte", tmp_path / "elsewhere.ptd").embed(
+        inputs["tiny-4bit-split.pte"]
+    )
+    np.testing.assert_array_equal(embedding, found["tiny-4bit-split.pte"])
+
+    weights.write_bytes(b"something else")
+    with pytest.raises(InputError, match="found other bytes under their name"):
+        export_artifact(_request("fbank"), tmp_path, max_seconds=4.0)
+
+
+def test_weights_of_another_artifact_have_another_name() -> None:
+    assert weights_file_name(tiny_artifact(4)) != weights_file_name(tiny_artifact(4, seed=1))
+
+
+@pytest.mark.parametrize("options", [{"format": "tflite"}, {"lowering": "stock"}])
+def test_what_cannot_be_split_is_refused(options: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--split-weights: expected a \.pte with VoxPress ops"):
+        export_artifact(_request("fbank", **options), tmp_path, max_seconds=4.0)
