@@ -334,7 +334,6 @@ void run_engine(const VoxpressEngineApi& api, const RunOptions& options) {
   measured.resident_after_load_bytes = resident_bytes();
 
   // Everything that can be wrong with the input is said before the first run.
-  const VoxpressEngineInfo& info = model.info();
   check_input(options, model, utterances);
   std::error_code failure;
   std::filesystem::create_directories(options.out, failure);
