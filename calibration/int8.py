@@ -5,11 +5,12 @@ positive add those shifts up. So the multiples are chosen together, for the leas
 d[k] the change of palette value k and x an input window,
 
     E |sum_w d[code(w)] x(w)|^2, summed over output channels  =  d^T A d,
-    A = sum_o m_o m_o^T + sum_{o,i} v_i (r n_oi n_oi^T + (1 - r) diag n_oi)
+    A = sum_o m_o m_o^T + diag V + r (sum_o v_o n_o n_o^T - diag V)
 
-where m_o[k] sums the means of the inputs whose weight has code k, v_i is the variance of input channel i, n_oi[k]
-counts its weights of code k, and r is how alike neighbouring values of one channel are. Steps around the largest value
-/ 127 are tried, and for each the multiples are moved one by one as long as the error falls (coordinate descent).
+where m_o[k] sums the means of the inputs whose weight has code k, V[k] their variances over all outputs, n_o[k] counts
+the weights of code k, and r is how alike neighbouring values of one channel are: 1/2 where an output reads a single
+channel, of variance v_o, as in the stem and in depthwise layers, and 0 where it reads many. Steps around the largest
+value / 127 are tried, and for each the multiples are moved one by one as long as the error falls (coordinate descent).
 """
 
 from __future__ import annotations
@@ -115,14 +116,21 @@ def _descend(change: Doubles, palette: Doubles, a: Doubles, step: float, fixed: 
 def _error_form(layer: StoredLayer, packed: npt.NDArray[np.uint8], inputs: ChannelMoments) -> Doubles:
     """A [2^bits, 2^bits] of the module's text."""
     node, count = layer.node, 1 << layer.node.bits
-    depth = node.in_channels // node.groups
-    codes = unpack_codes(packed, node.bits, node.weight_count).reshape(node.out_channels, -1, depth).astype(np.int64)
-    a = np.zeros((count, count))
-    for channel in range(node.out_channels):
-        first = channel // (node.out_channels // node.groups) * depth
-        mean, variance = (moment[first : first + depth] for moment in (inputs.mean, inputs.variance))
-        places = (codes[channel] + count * np.arange(depth)).reshape(-1)
-        n = np.bincount(places, minlength=depth * count).reshape(depth, count).astype(np.float64)
-        m = mean @ n
-        a += np.outer(m, m) + np.diag((1 - _ALIKE) * variance @ n) + _ALIKE * (n.T * variance) @ n
+    depth, outputs = node.in_channels // node.groups, node.out_channels
+    codes = unpack_codes(packed, node.bits, node.weight_count).reshape(outputs, -1, depth).astype(np.int64)
+    places = (codes + count * np.arange(outputs)[:, None, None]).reshape(-1)
+    first = np.arange(outputs) // (outputs // node.groups) * depth
+    channels = np.broadcast_to((first[:, None] + np.arange(depth))[:, None, :], codes.shape).reshape(-1)
+
+    def summed(values: Doubles) -> Doubles:
+        """Over the weights of each output and code: [outputs, 2^bits]."""
+        sums: Doubles = np.bincount(places, values[channels], minlength=outputs * count)
+        return sums.reshape(outputs, count)
+
+    m = summed(inputs.mean)
+    variances = summed(inputs.variance)
+    a = m.T @ m + np.diag(variances.sum(axis=0))
+    if depth == 1:
+        n = summed(np.ones(node.in_channels))
+        a += _ALIKE * ((n.T * inputs.variance[first]) @ n - np.diag(variances.sum(axis=0)))
     return a

@@ -5,15 +5,16 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from device_tests.evaluate import evaluate, make_cohort
+from device_tests.evaluate import evaluate, evaluation_table, make_cohort
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed
-from pipeline.artifact.store import write_artifact
+from pipeline.artifact.store import LoadedArtifact, write_artifact
 from pipeline.corpus.read import read_corpus, write_cuts
 from pipeline.corpus.shar import write_shards
 from pipeline.corpus.synthetic import make_synthetic_corpus
 from pipeline.corpus.trials import all_pairs_trials, write_trials
 from pipeline.errors import InputError
+from pipeline.features.spec import FrontEndSpec
 from pipeline.features.store import extract_features
 from pipeline.progress import Progress
 from pipeline.scoring.score import as_norm_scores, evaluate_scores
@@ -73,6 +74,39 @@ def test_evaluate_with_a_cohort_normalises_scores(place: Path, tmp_path: Path) -
     assert found.evaluation.threshold == pytest.approx(wanted.threshold, rel=1e-4)
     assert found.evaluation.eer == pytest.approx(wanted.eer)
     assert found.evaluation.threshold != pytest.approx(raw.evaluation.threshold, rel=1e-2)
+
+
+def test_embeddings_are_compared_with_a_reference(place: Path, tmp_path: Path) -> None:
+    other = tiny_artifact(seed=1)
+    (tmp_path / "other").mkdir()
+    write_artifact(tmp_path / "other", other)
+    arguments = {"audio": place / "voices", "trials_file": place / "trials.txt", "progress": QUIET}
+    (same,) = evaluate(place / "model", **arguments, reference=place / "model")
+    (found,) = evaluate(place / "model", **arguments, reference=tmp_path / "other")
+    assert same.to_reference is not None
+    assert same.to_reference.cosine_min == pytest.approx(1)
+    assert found.to_reference is not None
+    assert found.reference == "other"
+    cuts = read_corpus(place / "voices")
+    one, two = (
+        embed(decode(artifact), extract_features(cuts, artifact.header.frontend), QUIET, "e")
+        for artifact in (tiny_artifact(), other)
+    )
+    cosines = [one[name] @ two[name] / np.linalg.norm(one[name]) / np.linalg.norm(two[name]) for name in one]
+    assert found.to_reference.cosine_min == pytest.approx(min(cosines), abs=1e-5)
+    assert found.to_reference.cosine_mean == pytest.approx(np.mean(cosines), abs=1e-5)
+    titles = [str(column.header) for column in evaluation_table([found]).columns]
+    assert titles[-2:] == ["cosine to other: mean", "least"]
+
+
+def test_a_reference_of_another_front_end_is_refused(place: Path, tmp_path: Path) -> None:
+    artifact = tiny_artifact()
+    header = artifact.header.model_copy(update={"frontend": FrontEndSpec(window="povey")})
+    (tmp_path / "other").mkdir()
+    write_artifact(tmp_path / "other", LoadedArtifact(header, artifact.layers))
+    arguments = {"audio": place / "voices", "trials_file": place / "trials.txt", "progress": QUIET}
+    with pytest.raises(InputError, match="other: expected a model with the front end of model, found another"):
+        evaluate(place / "model", **arguments, reference=tmp_path / "other")
 
 
 def test_cohort_files_that_are_none(place: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 # Only files with an ISA of their own may fuse a multiplication and an addition; the portable ones round twice everywhere.
 set(VOXPRESS_FLAGS_portable -ffp-contract=off)
 set(VOXPRESS_FLAGS_neon -ffp-contract=fast)
-set(VOXPRESS_FLAGS_avx2 -mavx2 -mfma -ffp-contract=fast)
+set(VOXPRESS_FLAGS_avx2 -mavx2 -mfma -mbmi2 -ffp-contract=fast)
 set(VOXPRESS_FLAGS_avx512 -mavx512f -mavx2 -mfma -mprefer-vector-width=512 -ffp-contract=fast)
 
 set(VOXPRESS_FLAGS_neondot -march=armv8.2-a+dotprod)
@@ -13,11 +13,11 @@ set(VOXPRESS_FLAGS_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512vnni -mavx
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(VOXPRESS_ISAS portable avx2 avx512)
-  set(VOXPRESS_U8_ISAS portable avx512vnni)
+  set(VOXPRESS_U8_ISAS portable avx2 avx512vnni)
   set(VOXPRESS_ROOF_ISAS avx512vnni)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   set(VOXPRESS_ISAS portable neon)
-  set(VOXPRESS_U8_ISAS portable)
+  set(VOXPRESS_U8_ISAS portable neon neondot)
 else()
   set(VOXPRESS_ISAS portable)
   set(VOXPRESS_U8_ISAS portable)

@@ -6,26 +6,35 @@
 namespace voxpress {
 namespace {
 
-constexpr int kSums = 14;      // more than the latency of an instruction needs
+constexpr int kSums = 28;
 constexpr int kProducts = 64;  // of an instruction
 
+// Each sum as a variable of its own, so that each stays in a register.
+template <int kIndex>
+struct Sums {
+  __m512i sum = _mm512_set1_epi32(kIndex);
+  Sums<kIndex - 1> rest;
+
+  void add(__m512i factor, __m512i term) {
+    sum = _mm512_dpbusd_epi32(sum, factor, term);
+    __asm__ volatile("" : "+v"(sum));  // for all the compiler knows a new value
+    rest.add(factor, term);
+  }
+  __m512i total() const { return _mm512_add_epi32(sum, rest.total()); }
+};
+
+template <>
+struct Sums<0> {
+  void add(__m512i, __m512i) {}
+  __m512i total() const { return _mm512_setzero_si512(); }
+};
+
 float roof_loop(int64_t rounds, float seed) {
-  __m512i sums[kSums];
-#pragma GCC unroll 14
-  for (int j = 0; j < kSums; ++j) sums[j] = _mm512_set1_epi32(j);
+  Sums<kSums> sums;
   const __m512i factor = _mm512_set1_epi8(static_cast<char>(seed * 1e4f));
   const __m512i term = _mm512_set1_epi8(3);
-  for (int64_t round = 0; round < rounds; ++round) {
-#pragma GCC unroll 14
-    for (int j = 0; j < kSums; ++j) {
-      sums[j] = _mm512_dpbusd_epi32(sums[j], factor, term);
-      __asm__ volatile("" : "+v"(sums[j]));  // for all the compiler knows a new value
-    }
-  }
-  __m512i total = sums[0];
-#pragma GCC unroll 14
-  for (int j = 1; j < kSums; ++j) total = _mm512_add_epi32(total, sums[j]);
-  return static_cast<float>(_mm512_cvtsi512_si32(total));
+  for (int64_t round = 0; round < rounds; ++round) sums.add(factor, term);
+  return static_cast<float>(_mm512_cvtsi512_si32(sums.total()));
 }
 
 }  // namespace

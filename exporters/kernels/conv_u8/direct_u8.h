@@ -2,8 +2,10 @@
 // the zero point, whose products are in the start of each sum.
 #pragma once
 
+#include "conv_u8/decode.h"
 #include "conv_u8/finish.h"
 #include "conv_u8/multiply.h"
+#include "conv_u8/position.h"
 #include "conv_u8/weights.h"
 
 namespace voxpress {
@@ -20,7 +22,6 @@ struct DirectPlan {
   int64_t outputs;  // output channels of a group
   int64_t panels;   // of a group
   int64_t panel_bytes;
-  int64_t out_frames, out_mel;
   Range range;  // of positions
   int64_t rows;
   int64_t group_bytes;  // of a group of positions
@@ -35,11 +36,9 @@ struct DirectPlan {
     outputs = s.out_channels / s.groups;
     panels = ceil_div(outputs, kPanel);
     panel_bytes = kPanel * static_cast<int64_t>(sizeof(int32_t)) + steps * kStepBytes;
-    out_frames = conv2d_out_frames(s);
-    out_mel = conv2d_out_mel(s);
-    range = share_of(s.batch * out_frames * out_mel, share);
+    range = share_of(s.batch * conv2d_out_frames(s) * conv2d_out_mel(s), share);
     const int64_t positions = most(1, range.end - range.begin);
-    rows = ceil_div(positions, ceil_div(positions, kRows));
+    rows = rows_per_group(positions, kRows);
     group_bytes = slots * rows * kBytes;
     groups_per_block = most(1, least(kGatherBudgetBytes / group_bytes, ceil_div(positions, rows)));
   }
@@ -70,9 +69,10 @@ class RowWriter {
     while (count > 0) {
       const int64_t part = least(kBytes - at_, count);
       if (part == kBytes) {
-        store(slot_, load<U8s>(source));
+        store(slot_, load<U8s>(source) ^ kGatheredFlip);
       } else {
         std::memcpy(slot_ + at_, source, static_cast<size_t>(part));
+        for (int64_t j = at_; kGatheredFlip != 0 && j < at_ + part; ++j) slot_[j] ^= kGatheredFlip;
       }
       source += part;
       count -= part;
@@ -83,7 +83,7 @@ class RowWriter {
   void fill(uint8_t value, int64_t count) {
     while (count > 0) {
       const int64_t part = least(kBytes - at_, count);
-      std::memset(slot_ + at_, value, static_cast<size_t>(part));
+      std::memset(slot_ + at_, value ^ kGatheredFlip, static_cast<size_t>(part));
       count -= part;
       advance(part);
     }
@@ -103,14 +103,13 @@ class RowWriter {
 };
 
 // Gathers the inputs of one position; `input` is that of the channel group.
-void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* input, int64_t position,
+void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* input, const Position& position,
                 RowWriter row) {
   const Conv2dShape& s = call.shape->conv;
   const auto zero = static_cast<uint8_t>(call.shape->in.zero);
-  const int64_t line = position / plan.out_mel;
-  const int64_t mel0 = position % plan.out_mel * s.stride_mel - s.pad_mel;
-  const int64_t frame0 = line % plan.out_frames * s.stride_frames - s.pad_frames;
-  const uint8_t* utterance = input + line / plan.out_frames * s.in_frames * s.in_mel * s.in_channels;
+  const int64_t mel0 = position.first_mel(s);
+  const int64_t frame0 = position.first_frame(s);
+  const uint8_t* utterance = input + position.n() * s.in_frames * s.in_mel * s.in_channels;
   // Without groups, the taps of one frame lie side by side in the input.
   const bool side_by_side = s.groups == 1 && mel0 >= 0 && mel0 + s.kernel_mel <= s.in_mel;
   for (int64_t frame = frame0; frame < frame0 + s.kernel_frames; ++frame) {
@@ -137,17 +136,21 @@ void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t*
 // The sum of a gathered row.
 float sum_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* row) {
   int32_t sum = 0;
-  for (int64_t k = 0; k < plan.row_bytes; ++k) sum += row[k / kBytes * plan.rows * kBytes + k % kBytes];
+  for (int64_t k = 0; k < plan.row_bytes; ++k) {
+    sum += row[k / kBytes * plan.rows * kBytes + k % kBytes] ^ kGatheredFlip;
+  }
   return static_cast<float>(sum - static_cast<int32_t>(plan.row_bytes) * call.shape->in.zero);
 }
 
 void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_group, int64_t first, int64_t groups,
             const DirectScratch& scratch) {
   const uint8_t* input = static_cast<const uint8_t*>(call.tensors->input) + channel_group * plan.depth;
+  Position position(call.shape->conv, first);
   for (int64_t row = 0; row < groups * plan.rows; ++row) {
     uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kBytes;
     // Rows behind the last position are multiplied like the others, and not written: any position does for them.
-    gather_row(call, plan, input, least(first + row, plan.range.end - 1), {target, plan.rows * kBytes});
+    gather_row(call, plan, input, position, {target, plan.rows * kBytes});
+    if (first + row + 1 < plan.range.end) position.advance();
     if (call.finish.offset != nullptr) scratch.windows[row] = sum_row(call, plan, target);
   }
 }
@@ -156,9 +159,10 @@ constexpr int kTogether = 4;  // positions that are written at a time
 
 template <int kR>
 struct MultiplyGroup {
-  static void run(const uint8_t* inputs, const unsigned char* panel, int64_t steps, int32_t* sums) {
+  __attribute__((noinline)) static void run(const uint8_t* inputs, const unsigned char* panel, int64_t steps,
+                                            int32_t* sums) {
     multiply<kR, kBytes>(inputs, reinterpret_cast<const int8_t*>(panel) + sizeof(int32_t) * kPanel, steps,
-                         reinterpret_cast<const int32_t*>(panel), sums, kPanel);
+                         reinterpret_cast<const int32_t*>(panel), sums);
   }
 };
 
@@ -211,17 +215,15 @@ void direct_pack(const Conv2dU8Packing& packing) {
     const int64_t first = p % plan.panels * kPanel;
     for (int64_t j = 0; j < least(kPanel, plan.outputs - first); ++j) {
       const int64_t o = p / plan.panels * plan.outputs + first + j;
-      constexpr int64_t kChunk = 64;
-      for (int64_t k0 = 0; k0 < plan.row_bytes; k0 += kChunk) {
-        int8_t values[kChunk];
-        const int64_t count = least(kChunk, plan.row_bytes - k0);
-        decode_int8(s, *packing.weights, *packing.palette, o, k0, count, values);
-        for (int64_t k = 0; k < count; ++k) {
-          weights[((k0 + k) / kDepth * kPanel + j) * kDepth + (k0 + k) % kDepth] = values[k];
-          starts[j] -= packing.shape->in.zero * values[k];
-        }
+      for (int64_t k0 = 0; k0 < plan.row_bytes; k0 += kBytes) {
+        alignas(kBytes) int8_t values[kBytes] = {};
+        const int64_t count = least(kBytes, plan.row_bytes - k0);
+        decode(s, *packing.weights, *packing.palette, o, k0, count, values);
+        int8_t* target = weights + (k0 / kDepth * kPanel + j) * kDepth;
+        for (int64_t k = 0; k < count; k += kDepth, target += kStepBytes) std::memcpy(target, values + k, kDepth);
       }
     }
+    add_weights(weights, plan.steps, -(packing.shape->in.zero - kGatheredFlip), starts);
   }
 }
 
@@ -240,8 +242,8 @@ void direct_run(const Conv2dU8Call& call) {
         const unsigned char* panel = call.prepared + (group * plan.panels + p) * plan.panel_bytes;
         for (int64_t g = 0; g < groups; ++g) {
           alignas(kBytes) int32_t sums[(kRows + kTogether) * kPanel];
-          WithRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel, plan.steps,
-                                              sums);
+          WithEvenRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel, plan.steps,
+                                                  sums);
           std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // no sums, but converted
           const int64_t position = g * plan.rows;
           write_positions(call, {sums, scratch.windows + position, first + position,

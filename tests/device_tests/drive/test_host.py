@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
+from device_tests.drive.engine import EngineCall
 from device_tests.drive.host import ModelFile, embed_with_engine, features_digest, run_on_host
 from device_tests.records import Protocol, read_embeddings, read_run
 from pipeline.errors import InputError, VoxPressError
@@ -75,6 +77,25 @@ def test_run_measures_every_model_in_turn_and_writes_the_record_last(tmp_path: P
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["embeddings", "run.json"]
     # 2 models x ((3 utterances + 1) + 2 rounds x (1 + 3))
     assert "24/24" in text.getvalue()
+
+
+def test_portable_code_and_the_mode_are_in_the_record(tmp_path: Path) -> None:
+    names = ["statspool_f32_none_1x64_portable", "conv2d_u8_pal_4x8_portable", "conv2d_f32_panel_14x32_avx512"]
+    models = [
+        replace(model(tmp_path, "4bit.pte", kernels=names), mode="fast"),
+        model(tmp_path, "8bit.pte", kernels=names[2:]),
+    ]
+    record = run_on_host(models, features(), tmp_path / "out", protocol=PROTOCOL, engines=ENGINES)
+    assert [entry.mode for entry in record.models] == ["fast", "exact"]
+    portable = [note for note in record.notes if "portable" in note]
+    assert portable == ["4bit.pte was run by portable code: conv2d_u8_pal_4x8_portable"]
+    assert read_run(tmp_path / "out").notes == record.notes
+
+
+def test_low_memory_is_passed_to_the_engines(tmp_path: Path) -> None:
+    call = EngineCall(("engine",), Path("m"), Path("f"), Path("o"), Protocol(low_memory=True), skip_accuracy=True)
+    assert "--low-memory" in call.arguments()
+    assert "--low-memory" not in replace(call, protocol=Protocol()).arguments()
 
 
 def test_engine_failure_is_its_own_line_and_leaves_no_record(tmp_path: Path) -> None:

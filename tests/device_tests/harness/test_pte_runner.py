@@ -16,6 +16,7 @@ from tests.exporters.pte.models import (
     MAX_FRAMES,
     MIN_FRAMES,
     Floats,
+    fast_pte,
     reference,
     relative_error,
     tiny_pte,
@@ -70,6 +71,24 @@ def test_embeddings_equal_the_reference(bits: int, tmp_path: Path, features: Pat
     for frames in LENGTHS:
         expected = reference(bits, utterance(frames))
         assert relative_error(embeddings[f"id1/utt {frames}"], expected) < 1e-5, frames
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_low_memory_runs_from_codes_to_the_same_embeddings(mode: str, tmp_path: Path, features: Path) -> None:
+    model = tmp_path / "tiny.pte"
+    model.write_bytes(tiny_pte(4) if mode == "exact" else fast_pte())
+    found = {}
+    for options in ((), ("--low-memory",)):
+        result = run(model, features, tmp_path / "out", *options)
+        assert result.returncode == 0, result.stderr
+        found[options] = safetensors.numpy.load_file(tmp_path / "out" / "embeddings.safetensors")
+    kernels = json.loads((tmp_path / "out" / "engine.json").read_text())["kernels"]
+    if mode == "exact":
+        assert all("_pal_" in name for name in kernels if not name.startswith("statspool")), kernels
+    for name, embedding in found[()].items():
+        # The exact kernels sum in another order; the integer ones give the same bytes.
+        tolerance = 1e-5 * np.abs(embedding).max() if mode == "exact" else 0
+        np.testing.assert_allclose(found[("--low-memory",)][name], embedding, rtol=0, atol=tolerance)
 
 
 def test_stock_model_equals_the_reference(tmp_path: Path, features: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.features.spec import FrontEndSpec
 from pipeline.models.network import lower
 from pipeline.models.registry import build_model
 from pipeline.models.spec import ModelSpec
-from tests.factories import random_layer, tiny_artifact
+from tests.factories import noise_program, random_layer, tiny_artifact
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,6 +29,13 @@ LENGTHS = (MIN_FRAMES, 98, 200, 301, MAX_FRAMES)
 @functools.cache
 def tiny_pte(bits: int, lowering: Lowering = "voxpress", *, depthwise: bool = False) -> bytes:
     return emit_pte(tiny_artifact(bits, depthwise=depthwise), lowering=lowering, max_seconds=MAX_SECONDS)
+
+
+@functools.cache
+def fast_pte() -> bytes:
+    """The tiny artifact of 4 bits in mode fast."""
+    artifact = tiny_artifact(4)
+    return emit_pte(artifact, lowering="voxpress", max_seconds=MAX_SECONDS, fast=noise_program(artifact))
 
 
 def utterance(frames: int) -> Floats:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import struct
 from typing import Any
 
@@ -14,7 +13,7 @@ from exporters.pte.emit import PressedNetwork, emit_pte
 from exporters.pte.run import PteRunner
 from pipeline.artifact.decode import decode
 from pipeline.errors import InputError
-from tests.exporters.pte.models import MAX_FRAMES, MAX_SECONDS, utterance
+from tests.exporters.pte.models import MAX_FRAMES, MAX_SECONDS, fast_pte, utterance
 from tests.exporters.pte.test_ops import TRACING, conv_arguments
 from tests.factories import noise_program, noise_utterances, tiny_artifact
 
@@ -83,12 +82,6 @@ def test_the_file_says_what_its_bytes_stand_for() -> None:
     assert (manifest.mode, manifest.ops) == ("fast", {"voxpress.conv2d_u8": 1, "voxpress.stats_pool": 1})
     assert manifest.fast is not None
     assert manifest.fast.activations.keys() == program.bytes_of.keys()
-
-
-@functools.cache
-def fast_pte() -> bytes:
-    artifact = tiny_artifact(4)
-    return emit_pte(artifact, lowering="voxpress", max_seconds=MAX_SECONDS, fast=noise_program(artifact))
 
 
 def refused(data: bytes, reason: str, capfd: pytest.CaptureFixture[str]) -> None:
