@@ -65,10 +65,11 @@ def profile(model: Path, *, frames: int, runs: int, out: Path | None = None) -> 
         if event.perf_data is not None and event.name in (*_INSTRUCTIONS, _WHOLE):
             place = len(ops) if event.name == _WHOLE else event._instruction_id
             samples[place] += [round(1e6 * value) for value in event.perf_data.raw]
+    # What came before was the warm-up, and the call that read the manifest.
     return [
-        {"op": [*ops, "the whole"][place], "median_ns": int(np.median(values[1:])), "samples_ns": values[1:]}
+        {"op": [*ops, "the whole"][place], "median_ns": int(np.median(values[-runs:])), "samples_ns": values[-runs:]}
         for place, values in sorted(samples.items())
-        if len(values) > 1
+        if len(values) > runs
     ]
 
 
