@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import warnings
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,18 @@ def profile(model: Path, *, frames: int, runs: int, out: Path | None = None) -> 
         if out is not None:
             write_atomically(out, trace.read_bytes())
     ops = _instruction_names(data)
-    found = []
+    # The Inspector puts runs whose events differ, as the first's may, into blocks of their own. It gives milliseconds.
+    samples: dict[int, list[int]] = defaultdict(list)
     for event in (event for block in blocks if block.name == "Execute" for event in block.events):
-        if event.perf_data is None or event.name not in (*_INSTRUCTIONS, _WHOLE):
-            continue
-        # The Inspector gives milliseconds.
-        samples = [round(1e6 * value) for value in event.perf_data.raw[1:]]
-        op = "the whole" if event.name == _WHOLE else ops[event._instruction_id]
-        found.append({"op": op, "median_ns": int(np.median(samples)), "samples_ns": samples})
-    return found
+        if event.perf_data is not None and event.name in (*_INSTRUCTIONS, _WHOLE):
+            place = len(ops) if event.name == _WHOLE else event._instruction_id
+            samples[place] += [round(1e6 * value) for value in event.perf_data.raw]
+    # What came before was the warm-up, and the call that read the manifest.
+    return [
+        {"op": [*ops, "the whole"][place], "median_ns": int(np.median(values[-runs:])), "samples_ns": values[-runs:]}
+        for place, values in sorted(samples.items())
+        if len(values) > runs
+    ]
 
 
 def _instruction_names(data: bytes) -> list[str]:
