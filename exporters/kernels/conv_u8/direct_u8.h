@@ -34,13 +34,13 @@ struct DirectPlan {
     slots = ceil_div(row_bytes, kBytes);
     outputs = s.out_channels / s.groups;
     panels = ceil_div(outputs, kPanel);
-    panel_bytes = kPanel * static_cast<int64_t>(sizeof(int32_t)) + steps * kStepBytes;
+    panel_bytes = round_up(kPanel * static_cast<int64_t>(sizeof(int32_t)) + steps * kStepBytes, 64);
     out_frames = conv2d_out_frames(s);
     out_mel = conv2d_out_mel(s);
     range = share_of(s.batch * out_frames * out_mel, share);
     const int64_t positions = most(1, range.end - range.begin);
     rows = ceil_div(positions, ceil_div(positions, kRows));
-    group_bytes = slots * rows * kBytes;
+    group_bytes = rows * slots * kBytes * kInputBytes;
     groups_per_block = most(1, least(kGatherBudgetBytes / group_bytes, ceil_div(positions, rows)));
   }
 };
@@ -53,15 +53,16 @@ struct DirectScratch {
 
   DirectScratch(const Conv2dShape& s, unsigned char* start) {
     const DirectPlan plan(s, {});
-    const int64_t gathered_bytes = most(kGatherBudgetBytes, plan.slots * kRows * kBytes);
-    const int64_t rows = most(kRows, kGatherBudgetBytes / (plan.slots * kBytes));
+    const int64_t row_bytes = plan.slots * kBytes * kInputBytes;
+    const int64_t gathered_bytes = most(kGatherBudgetBytes, kRows * row_bytes);
+    const int64_t rows = most(kRows, kGatherBudgetBytes / row_bytes);
     gathered = start;
     windows = reinterpret_cast<float*>(start + gathered_bytes);
     bytes = gathered_bytes + round_up((rows + kRows) * static_cast<int64_t>(sizeof(float)), 64);
   }
 };
 
-// A row of a group, written from front to back: its bytes lie in slots of kBytes, `step` apart.
+// A row of a group, written from front to back: its inputs lie in slots of kBytes, `step` bytes apart.
 class RowWriter {
  public:
   RowWriter(uint8_t* slot, int64_t step) : slot_(slot), step_(step) {}
@@ -70,13 +71,14 @@ class RowWriter {
     while (count > 0) {
       const int64_t part = least(kBytes - at_, count);
       if (part == kBytes) {
-        store(slot_, load<U8s>(source));
+        store_bytes(slot_, load<U8s>(source));
+        slot_ += step_;
       } else {
         std::memcpy(slot_ + at_, source, static_cast<size_t>(part));
+        advance(part);
       }
       source += part;
       count -= part;
-      advance(part);
     }
   }
 
@@ -89,10 +91,17 @@ class RowWriter {
     }
   }
 
+  // Behind the last byte.
+  void end() {
+    if (at_ > 0) store_bytes(slot_, load<U8s>(slot_));
+  }
+
  private:
+  // A slot collects bytes and becomes inputs when it is full.
   void advance(int64_t part) {
     at_ += part;
     if (at_ < kBytes) return;
+    end();
     at_ = 0;
     slot_ += step_;
   }
@@ -132,12 +141,15 @@ void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t*
     }
   }
   row.fill(zero, plan.steps * kDepth - plan.row_bytes);
+  row.end();
 }
 
 // The sum of a gathered row.
 float sum_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* row) {
   int32_t sum = 0;
-  for (int64_t k = 0; k < plan.row_bytes; ++k) sum += row[k / kBytes * plan.rows * kBytes + k % kBytes];
+  for (int64_t k = 0; k < plan.row_bytes; ++k) {
+    sum += input_at(row + k / kBytes * plan.rows * kBytes * kInputBytes, k % kBytes);
+  }
   return static_cast<float>(sum - static_cast<int32_t>(plan.row_bytes) * call.shape->in.zero);
 }
 
@@ -145,9 +157,9 @@ void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_gr
             const DirectScratch& scratch) {
   const uint8_t* input = static_cast<const uint8_t*>(call.tensors->input) + channel_group * plan.depth;
   for (int64_t row = 0; row < groups * plan.rows; ++row) {
-    uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kBytes;
+    uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kBytes * kInputBytes;
     // Rows behind the last position are multiplied like the others, and not written: any position does for them.
-    gather_row(call, plan, input, least(first + row, plan.range.end - 1), {target, plan.rows * kBytes});
+    gather_row(call, plan, input, least(first + row, plan.range.end - 1), {target, plan.rows * kBytes * kInputBytes});
     if (call.finish.offset != nullptr) scratch.windows[row] = sum_row(call, plan, target);
   }
 }
@@ -221,8 +233,8 @@ void direct_pack(const Conv2dU8Packing& packing) {
         const int64_t count = least(kChunk, plan.row_bytes - k0);
         decode_int8(s, *packing.weights, *packing.palette, o, k0, count, values);
         for (int64_t k = 0; k < count; ++k) {
-          weights[((k0 + k) / kDepth * kPanel + j) * kDepth + (k0 + k) % kDepth] = values[k];
-          starts[j] -= packing.shape->in.zero * values[k];
+          weights[(k0 + k) / kDepth * kStepBytes + place_in_step((k0 + k) % kDepth, j)] = values[k];
+          starts[j] -= (packing.shape->in.zero - kLowered) * values[k];
         }
       }
     }

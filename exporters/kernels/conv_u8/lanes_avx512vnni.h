@@ -14,14 +14,19 @@
 #include <cstdint>
 
 #define VOXPRESS_BYTES 64
+#define VOXPRESS_VECTORS_U8 2
 #define VOXPRESS_ROWS_U8 14
 #include "conv_u8/lanes.h"
 
 namespace voxpress {
 namespace {
 
-constexpr int kDepth = 4;        // weights of one output channel that are multiplied at a time
-constexpr uint8_t kFlip = 0x80;  // the instruction wants its inputs from 0 to 255: 128 is added, and taken off again
+constexpr int kDepth = 4;
+constexpr int kInputBytes = 1;
+constexpr int kInputSteps = 1;
+constexpr int32_t kRaised = 128;  // the instruction wants inputs of 0 to 255
+constexpr int32_t kLowered = 0;
+constexpr bool kHalves = true;
 
 VOXPRESS_INLINE U8s interleave_low(U8s a, U8s b) { return (U8s)_mm512_unpacklo_epi8((__m512i)a, (__m512i)b); }
 VOXPRESS_INLINE U8s interleave_high(U8s a, U8s b) { return (U8s)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
@@ -29,7 +34,11 @@ VOXPRESS_INLINE S16s widen_low(U8s a) { return (S16s)interleave_low(a, U8s{}); }
 VOXPRESS_INLINE S16s widen_high(U8s a) { return (S16s)interleave_high(a, U8s{}); }
 
 VOXPRESS_INLINE S16s round_product(S16s a, S16s b) { return (S16s)_mm512_mulhrs_epi16((__m512i)a, (__m512i)b); }
-VOXPRESS_INLINE U8s narrow(S16s low, S16s high) { return (U8s)_mm512_packs_epi16((__m512i)low, (__m512i)high); }
+VOXPRESS_INLINE void store_inputs(uint8_t* target, S16s low, S16s high) {
+  store(target, (U8s)_mm512_packs_epi16((__m512i)low, (__m512i)high) ^ kRaised);
+}
+VOXPRESS_INLINE void store_bytes(uint8_t* target, U8s bytes) { store(target, bytes); }
+VOXPRESS_INLINE int32_t input_at(const uint8_t* row, int64_t k) { return row[k]; }
 VOXPRESS_INLINE U16s magnitude(S16s a) { return (U16s)_mm512_abs_epi16((__m512i)a); }
 VOXPRESS_INLINE U16s larger(U16s a, U16s b) { return (U16s)_mm512_max_epu16((__m512i)a, (__m512i)b); }
 
@@ -41,10 +50,22 @@ VOXPRESS_INLINE F32s multiply_add(F32s a, float factor, F32s b) {
   return (F32s)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(factor), (__m512)b);
 }
 
-VOXPRESS_INLINE S32s dot(S32s sum, const uint8_t* inputs, S32s weights) {
+constexpr int64_t place_in_step(int64_t k, int64_t channel) { return channel * kDepth + k; }
+
+VOXPRESS_INLINE S32s load_weights(const int8_t* weights) { return load<S32s>(weights); }
+
+VOXPRESS_INLINE S32s load_inputs(const uint8_t* inputs) {
   int32_t four;
   std::memcpy(&four, inputs, sizeof(four));
-  return (S32s)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32(four), (__m512i)weights);
+  return four - S32s{};
+}
+
+template <int kStep>
+VOXPRESS_INLINE void dot(S32s inputs, const S32s (&weights)[kVectors], S32s (&sum)[kVectors]) {
+  VOXPRESS_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    sum[v] = (S32s)_mm512_dpbusd_epi32((__m512i)sum[v], (__m512i)inputs, (__m512i)weights[v]);
+  }
 }
 
 // The largest of the lanes of each of eight vectors: of the first half of the lanes in result[0..8), of the second in

@@ -1,7 +1,7 @@
 // The inner product of the integer kernels: kR rows of bytes times one panel of int8 weights.
 //
-// Rows lie in groups: [depth / kSlot][kR][kSlot bytes], so that all of a group are at constant distances; kSlot is
-// kBytes, or half of it for few channels. A panel of weights is [depth / kDepth][kPanel][kDepth].
+// Rows lie in groups: [depth / kSlot][kR][kSlot inputs], so that all of a group are at constant distances; kSlot is
+// kBytes, or half of it for few channels. A panel of weights is [depth / kDepth][kPanel * kDepth].
 #pragma once
 
 #include VOXPRESS_LANES_HEADER
@@ -12,21 +12,43 @@ namespace voxpress {
 namespace {
 
 constexpr int kPrefetchBytes = 1024;
-constexpr int kStepBytes = kVectors * kBytes;  // of weights
+constexpr int kStepBytes = kPanel * kDepth;  // of weights
+constexpr int kLineBytes = 64;
+static_assert(kInputSteps == 1 || kInputSteps == 4, "multiply_steps is written out for these");
 
-template <int kR>
-VOXPRESS_INLINE void multiply_step(const uint8_t* inputs, int64_t row_bytes, const int8_t* weights,
-                                   S32s (&sum)[kR][kVectors]) {
-  S32s w[kVectors];
+// The inputs of kR rows: read when they are wanted or, where a load gives those of several steps, kept.
+struct StreamedRows {
+  const uint8_t* inputs;
+  int64_t row_bytes;
+
+  VOXPRESS_INLINE auto operator[](int m) const { return load_inputs(inputs + m * row_bytes); }
+};
+
+// Step kStep of those that the rows are loaded for.
+template <int kR, int kStep, typename Rows>
+VOXPRESS_INLINE void multiply_step(const Rows& rows, const int8_t* weights, S32s (&sum)[kR][kVectors]) {
+  for (int byte = 0; byte < kStepBytes; byte += kLineBytes) __builtin_prefetch(weights + kPrefetchBytes + byte);
+  decltype(load_weights(weights)) w[kVectors];
   VOXPRESS_UNROLL
-  for (int v = 0; v < kVectors; ++v) {
-    w[v] = load<S32s>(weights + v * kBytes);
-    __builtin_prefetch(weights + kPrefetchBytes + v * kBytes);
-  }
+  for (int v = 0; v < kVectors; ++v) w[v] = load_weights(weights + v * kInts * kDepth);
   VOXPRESS_UNROLL
-  for (int m = 0; m < kR; ++m) {
+  for (int m = 0; m < kR; ++m) dot<kStep>(rows[m], w, sum[m]);
+}
+
+// The first `steps` of the kInputSteps steps of a load; all if kAll.
+template <int kR, bool kAll>
+VOXPRESS_INLINE void multiply_steps(const StreamedRows& rows, int64_t steps, const int8_t* weights,
+                                    S32s (&sum)[kR][kVectors]) {
+  if constexpr (kInputSteps == 1) {
+    multiply_step<kR, 0>(rows, weights, sum);
+  } else {
+    decltype(rows[0]) kept[kR];
     VOXPRESS_UNROLL
-    for (int v = 0; v < kVectors; ++v) sum[m][v] = dot(sum[m][v], inputs + m * row_bytes, w[v]);
+    for (int m = 0; m < kR; ++m) kept[m] = rows[m];
+    multiply_step<kR, 0>(kept, weights, sum);
+    if (kAll || steps > 1) multiply_step<kR, 1>(kept, weights + kStepBytes, sum);
+    if (kAll || steps > 2) multiply_step<kR, 2>(kept, weights + 2 * kStepBytes, sum);
+    if (kAll || steps > 3) multiply_step<kR, 3>(kept, weights + 3 * kStepBytes, sum);
   }
 }
 
@@ -42,14 +64,16 @@ VOXPRESS_INLINE void multiply(const uint8_t* inputs, const int8_t* weights, int6
     VOXPRESS_UNROLL
     for (int m = 0; m < kR; ++m) sum[m][v] = first;
   }
-  for (; steps >= kSteps; steps -= kSteps, inputs += kR * kSlot) {
+  constexpr int kRowBytes = kSlot * kInputBytes;
+  constexpr int kLoadBytes = kInputSteps * kDepth * kInputBytes;
+  for (; steps >= kSteps; steps -= kSteps, inputs += kR * kRowBytes) {
     VOXPRESS_KEEP_LOOP
-    for (int k = 0; k < kSteps; ++k, weights += kStepBytes) {
-      multiply_step<kR>(inputs + k * kDepth, kSlot, weights, sum);
+    for (int k = 0; k < kSteps / kInputSteps; ++k, weights += kInputSteps * kStepBytes) {
+      multiply_steps<kR, true>({inputs + k * kLoadBytes, kRowBytes}, kInputSteps, weights, sum);
     }
   }
-  for (int64_t k = 0; k < steps; ++k, weights += kStepBytes) {
-    multiply_step<kR>(inputs + k * kDepth, kSlot, weights, sum);
+  for (; steps > 0; steps -= kInputSteps, inputs += kLoadBytes, weights += kInputSteps * kStepBytes) {
+    multiply_steps<kR, false>({inputs, kRowBytes}, steps, weights, sum);
   }
   VOXPRESS_UNROLL
   for (int m = 0; m < kR; ++m) {

@@ -2,7 +2,7 @@
 // blocks go, conv2d_u8_portable.cc for what is computed.
 //
 // Vectors of bytes hold the channels of one tile or, where there are no more channels than half a vector has bytes,
-// those of two neighbouring tiles: kTiles.
+// those of two neighbouring tiles (if kHalves): kTiles.
 #pragma once
 
 #include "conv_u8/finish.h"
@@ -23,10 +23,10 @@ struct WinogradPlan {
 
   int64_t out_frames, out_mel;
   int64_t tiles_frames, tiles_mel;
-  Range range;         // of tiles
-  int64_t slot_bytes;  // of a row: kBytes, or half of it
-  int64_t slots;       // of a row
-  int64_t steps;       // of kDepth input channels
+  Range range;            // of tiles
+  int64_t slot_channels;  // of a row: kBytes, or half of it
+  int64_t slots;          // of a row
+  int64_t steps;          // of kDepth input channels
   int64_t panels;
   int64_t rows;         // tiles per group
   int64_t point_bytes;  // of a group's inputs at one point, some room behind it
@@ -39,17 +39,18 @@ struct WinogradPlan {
     tiles_frames = ceil_div(out_frames, F::kOut);
     tiles_mel = ceil_div(out_mel, F::kOut);
     range = share_of(s.batch * tiles_frames * tiles_mel, share);
-    slot_bytes = s.in_channels <= kBytes / 2 ? kBytes / 2 : kBytes;
-    slots = ceil_div(s.in_channels, slot_bytes);
+    slot_channels = kHalves && s.in_channels <= kBytes / 2 ? kBytes / 2 : kBytes;
+    slots = ceil_div(s.in_channels, slot_channels);
     steps = ceil_div(s.in_channels, kDepth);
     panels = ceil_div(s.out_channels, kPanel);
     const int64_t tiles = most(1, range.end - range.begin);
     rows = ceil_div(tiles, ceil_div(tiles, kRows));
-    point_bytes = round_up(slots * rows * slot_bytes, 64) + 64;
+    point_bytes = round_up(rows * row_bytes(), 64) + 64;
     group_bytes = kPoints * point_bytes;
     groups_per_block = most(1, least(kTileBudgetBytes / group_bytes, ceil_div(tiles, rows)));
   }
 
+  int64_t row_bytes() const { return slots * slot_channels * kInputBytes; }
   int64_t block_tiles() const { return groups_per_block * rows; }
 };
 
@@ -202,12 +203,16 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
   alignas(64) int32_t sizes[2][kPointsRound];
   alignas(64) int32_t pairs[2][kPointsRound];
   for (int p = 0; p < kPointsRound; p += 8) {
-    int32_t found[16];
-    largest_of_eight(largest + p, found);
-    for (int j = 0; j < 8; ++j) {
-      const int32_t both = found[j] > found[8 + j] ? found[j] : found[8 + j];
-      sizes[0][p + j] = kTiles == 1 ? both : found[j];
-      sizes[1][p + j] = found[8 + j];
+    if constexpr (kHalves) {
+      int32_t found[16];
+      largest_of_eight(largest + p, found);
+      for (int j = 0; j < 8; ++j) {
+        const int32_t both = found[j] > found[8 + j] ? found[j] : found[8 + j];
+        sizes[0][p + j] = kTiles == 1 ? both : found[j];
+        sizes[1][p + j] = found[8 + j];
+      }
+    } else {
+      largest_of_eight(largest + p, sizes[0] + p);
     }
   }
   for (int tile = 0; tile < kTiles; ++tile) {
@@ -219,10 +224,9 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
     S32s factor = pairs[0][p] - S32s{};
     if constexpr (kTiles == 2) factor = halves(factor, pairs[1][p] - S32s{});
     uint8_t* row = target + p * plan.point_bytes;
-    for (int64_t slot = 0; slot < plan.slots; ++slot, row += plan.rows * kSlot) {
-      const S16s low = round_product(wide[p * step + 2 * slot], (S16s)factor);
-      const S16s high = round_product(wide[p * step + 2 * slot + 1], (S16s)factor);
-      store(row, narrow(low, high) ^ kFlip);
+    for (int64_t slot = 0; slot < plan.slots; ++slot, row += plan.rows * kSlot * kInputBytes) {
+      store_inputs(row, round_product(wide[p * step + 2 * slot], (S16s)factor),
+                   round_product(wide[p * step + 2 * slot + 1], (S16s)factor));
     }
   }
 }
@@ -344,7 +348,7 @@ struct WinogradScratch {
   WinogradScratch(const Conv2dShape& s, unsigned char* start) {
     constexpr int64_t kPoints = WinogradPlan<F>::kPoints;
     const WinogradPlan<F> plan(s, {});
-    const int64_t row_bytes = plan.slots * plan.slot_bytes;
+    const int64_t row_bytes = plan.row_bytes();
     const int64_t largest_group = kPoints * (round_up(kRows * row_bytes, 64) + 64);
     // One more, where the last tile has no neighbour to share its vectors.
     const int64_t tiles = 1 + most(kRows, kTileBudgetBytes / (kPoints * row_bytes));
@@ -353,7 +357,7 @@ struct WinogradScratch {
       bytes += round_up(size, 64);
       return begin;
     };
-    zeros = take(most(row_bytes, kBytes));
+    zeros = take(most(plan.slots * plan.slot_channels, kBytes));
     inputs = take(most(kTileBudgetBytes, largest_group));
     steps = reinterpret_cast<float*>(take(tiles * WinogradPlan<F>::kPointsRound * static_cast<int64_t>(sizeof(float))));
     windows = reinterpret_cast<float*>(take(tiles * F::kOut * F::kOut * static_cast<int64_t>(sizeof(float))));
@@ -386,7 +390,7 @@ void transform_block(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
         }
       }
       transform_tiles<F, kTiles>(call, plan, pixels, scratch.zeros, scratch.wide,
-                                 scratch.inputs + g * plan.group_bytes + m * kSlot,
+                                 scratch.inputs + g * plan.group_bytes + m * kSlot * kInputBytes,
                                  scratch.steps + row * WinogradPlan<F>::kPointsRound);
     }
   }
@@ -446,8 +450,9 @@ void winograd_pack(const Conv2dU8Packing& packing) {
               }
               const int32_t rounded = round_to_int8(value, rounding_factor(largest[p]));
               const int64_t k = i0 + c;
-              weights[((p * steps + k / kDepth) * kPanel + j) * kDepth + k % kDepth] = static_cast<int8_t>(rounded);
-              starts[p * kPanel + j] -= rounded * kFlip;
+              weights[(p * steps + k / kDepth) * kStepBytes + place_in_step(k % kDepth, j)] =
+                  static_cast<int8_t>(rounded);
+              starts[p * kPanel + j] -= rounded * kRaised;
             }
           }
         }
@@ -466,20 +471,20 @@ template <typename F>
 void winograd_run(const Conv2dU8Call& call) {
   const WinogradPlan<F> plan(call.shape->conv, call.share);
   const WinogradScratch<F> scratch(call.shape->conv, call.scratch);
-  std::memset(scratch.zeros, call.shape->in.zero, static_cast<size_t>(most(plan.slots * plan.slot_bytes, kBytes)));
+  std::memset(scratch.zeros, call.shape->in.zero, static_cast<size_t>(most(plan.slots * plan.slot_channels, kBytes)));
   const int64_t block = plan.block_tiles();
   for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
     const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
-    if (plan.slot_bytes == kBytes) {
+    if (plan.slot_channels == kBytes) {
       transform_block<F, 1>(call, plan, scratch, first, groups);
-    } else {
+    } else if constexpr (kHalves) {
       transform_block<F, 2>(call, plan, scratch, first, groups);
     }
     for (int64_t p = 0; p < plan.panels; ++p) {
       const WinogradJob<F> job{&plan, scratch.inputs, scratch.steps, scratch.windows, first, groups, p, scratch.sums};
-      if (plan.slot_bytes == kBytes) {
+      if (plan.slot_channels == kBytes) {
         WithRows<Products<F, kBytes>::template Run, kRows>::run(plan.rows, call, job);
-      } else {
+      } else if constexpr (kHalves) {
         WithRows<Products<F, kBytes / 2>::template Run, kRows>::run(plan.rows, call, job);
       }
     }
