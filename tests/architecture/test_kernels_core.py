@@ -16,7 +16,10 @@ SOURCES = sorted(
     path for path in KERNELS.rglob("*") if path.suffix in {".h", ".cc", ".inc"} and path.parent.name != "bench"
 )
 STANDARD = {"algorithm", "array", "atomic", "cmath", "cstddef", "cstdint", "cstring", "limits", "type_traits"}
-ISAS = ("portable", "neon", "avx2", "avx512")
+# Instructions without an operator, in files of their instruction set; what a processor can do, where it is asked.
+INTRINSICS = {"immintrin.h", "arm_neon.h"}
+ASKING = {"isa.cc": {"sys/auxv.h", "sys/sysctl.h"}}
+ISAS = ("portable", "neon", "neondot", "avx2", "avx512", "avx512vnni")
 OPS, ACTIVATIONS, WEIGHTS = "winograd[24]|conv2d|dwconv2d|statspool", "f32|u8", "pal|panel|panel8|none"
 KERNEL_NAME = re.compile(rf"({OPS})_({ACTIVATIONS})_({WEIGHTS})_\d+x\d+_({'|'.join(ISAS)})")
 
@@ -33,7 +36,9 @@ def test_there_are_sources() -> None:
 def test_includes_only_itself_and_a_fixed_list_of_standard_headers(path: Path) -> None:
     for bracket, header in re.findall(r'#\s*include\s*([<"])([^>"]+)[>"]', _code(path)):
         if bracket == "<":
-            assert header in STANDARD, f"{path}: <{header}>"
+            of_an_isa = path.stem.rsplit("_", 1)[-1] in ISAS
+            allowed = STANDARD | (INTRINSICS if of_an_isa else set()) | ASKING.get(path.name, set())
+            assert header in allowed, f"{path}: <{header}>"
         else:
             assert (KERNELS / header).is_file(), f"{path}: {header} does not lie under exporters/kernels"
 
@@ -68,26 +73,46 @@ def test_every_kernel_defined_in_a_source_is_in_the_table() -> None:
     assert all(f"({name})" in table for name in defined), defined
 
 
+def _sizes(code: str, *, suffix: str = "") -> dict[str, int]:
+    return {key: int(size) for key, size in re.findall(rf"#define VOXPRESS_(\w+?){suffix} (\d+)", code)}
+
+
 def test_kernels_lie_in_the_file_of_their_instruction_set_and_their_tile_is_what_it_says() -> None:
     for path in KERNELS.rglob("conv2d_f32_*.cc"):
         name, code = path.stem.removeprefix("conv2d_f32_"), _code(path)
         assert name in ISAS
-        sizes = {key: int(size) for key, size in re.findall(r"#define VOXPRESS_(\w+) (\d+)", code)}
+        sizes = _sizes(code)
         kernels = re.findall(r"^const Conv2dKernel (\w+)", code, re.M)
-        assert len(kernels) == 6
+        assert len(kernels) == 8
         for kernel in kernels:
             channels = sizes["LANES"] * (4 if kernel.startswith("dw") else sizes["VECTORS"])
             rows = 1 if kernel.startswith("dw") else sizes["ROWS"]
             assert f"_{rows}x{channels}_{name}" in kernel
 
 
+def test_integer_kernels_lie_in_the_file_of_their_instruction_set_and_their_tile_is_what_it_says() -> None:
+    for path in KERNELS.rglob("conv2d_u8_*.cc"):
+        name, code = path.stem.removeprefix("conv2d_u8_"), _code(path)
+        assert name in ISAS
+        kernels = re.findall(r"^const Conv2dU8Kernel (\w+)", code, re.M)
+        assert all(kernel.endswith(f"_{name}") for kernel in kernels)
+        if name == "portable":
+            continue
+        (lanes,) = re.findall(r'LANES_HEADER "([^"]+)"', code)
+        assert len(kernels) == 5
+        header = _code(KERNELS / lanes)
+        sizes = {**_sizes(header), **_sizes(header, suffix="_U8")}
+        for kernel in kernels:
+            columns = sizes["BYTES"] if kernel.startswith("dw") else sizes["BYTES"] // 4 * sizes["VECTORS"]
+            rows, found = re.findall(r"_(\d+)x(\d+)_", kernel)[0]
+            assert int(found) == columns
+            # What of the largest tile fits: Winograd's sums of all points into the cache, floats into registers.
+            assert int(rows) <= sizes["ROWS"]
+
+
 def test_code_for_wider_machines_is_no_other_files_to_take() -> None:
     """A weak symbol compiled with AVX flags could replace its namesake in files that every machine runs."""
-    objects = [
-        path
-        for path in native_path("kernels_capi").parent.rglob("conv2d_f32_*.o")
-        if not path.name.startswith("conv2d_f32_portable")
-    ]
+    objects = [path for path in native_path("kernels_capi").parent.rglob("conv2d_*_*.o") if "portable" not in path.name]
     assert objects
     for path in objects:
         listing = subprocess.run(["nm", "-C", str(path)], check=True, capture_output=True, text=True).stdout

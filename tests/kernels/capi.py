@@ -52,6 +52,8 @@ class _Conv2d(ctypes.Structure):
         ("output", ctypes.c_void_p),
         ("scratch", ctypes.c_void_p),
         ("scratch_bytes", ctypes.c_size_t),
+        ("part", ctypes.c_int32),
+        ("parts", ctypes.c_int32),
     )
 
 
@@ -144,11 +146,14 @@ def isa(name: str) -> Iterator[None]:
         library().voxpress_select_isa(before)
 
 
+ALL_ISAS = ("portable", "neon", "neondot", "avx2", "avx512", "avx512vnni")
+
+
 @cache
 def isas() -> tuple[str, ...]:
     """The instruction sets that this machine has, portable first."""
     before = library().voxpress_selected_isa()
-    found = [n for n in ("portable", "neon", "avx2", "avx512") if library().voxpress_select_isa(n.encode()) == OK]
+    found = [name for name in ALL_ISAS if library().voxpress_select_isa(name.encode()) == OK]
     library().voxpress_select_isa(before)
     return tuple(found)
 
@@ -191,7 +196,7 @@ class Layer:
             values[name], values[f"{name}_bytes"] = address(array), 0 if array is None else array.nbytes
         values |= {"input": address(self.x), "residual": address(self.residual), "output": address(output)}
         values |= {"scratch": address(scratch), "scratch_bytes": 0 if scratch is None else scratch.nbytes}
-        return _Conv2d(**{**values, **overrides})
+        return _Conv2d(**{**values, "parts": 1, **overrides})
 
     def check(self, **overrides: int | None) -> int:
         return int(library().voxpress_conv2d_check(self.call(**overrides)))

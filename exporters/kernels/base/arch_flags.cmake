@@ -4,7 +4,7 @@
 # Only files with an ISA of their own may fuse a multiplication and an addition; the portable ones round twice everywhere.
 set(VOXPRESS_FLAGS_portable -ffp-contract=off)
 set(VOXPRESS_FLAGS_neon -ffp-contract=fast)
-set(VOXPRESS_FLAGS_avx2 -mavx2 -mfma -ffp-contract=fast)
+set(VOXPRESS_FLAGS_avx2 -mavx2 -mfma -mbmi2 -ffp-contract=fast)
 set(VOXPRESS_FLAGS_avx512 -mavx512f -mavx2 -mfma -mprefer-vector-width=512 -ffp-contract=fast)
 
 set(VOXPRESS_FLAGS_neondot -march=armv8.2-a+dotprod)

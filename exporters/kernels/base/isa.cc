@@ -71,20 +71,20 @@ bool isa_available(Isa isa) {
       return has_dot_products();
     case Isa::kAvx2:
 #if defined(__x86_64__)
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
 #else
       return false;
 #endif
     case Isa::kAvx512:
 #if defined(__x86_64__)
-      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+      return __builtin_cpu_supports("avx512f") && isa_available(Isa::kAvx2);
 #else
       return false;
 #endif
     case Isa::kAvx512Vnni:
 #if defined(__x86_64__)
       return isa_available(Isa::kAvx512) && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2");
+             __builtin_cpu_supports("avx512vnni");
 #else
       return false;
 #endif

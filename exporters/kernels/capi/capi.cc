@@ -27,6 +27,7 @@ struct VoxpressConv2d {
   Conv2dTensors tensors;
   void* scratch;
   size_t scratch_bytes;
+  Share share;
 };
 
 struct VoxpressConv2dU8 {
@@ -53,7 +54,7 @@ VOXPRESS_EXPORT size_t voxpress_conv2d_scratch_bytes(const VoxpressConv2d* call)
 
 VOXPRESS_EXPORT int32_t voxpress_conv2d_run(const VoxpressConv2d* call) {
   return static_cast<int32_t>(
-      voxpress::conv2d_run(call->shape, call->weights, call->tensors, call->scratch, call->scratch_bytes));
+      voxpress::conv2d_run(call->shape, call->weights, call->tensors, call->scratch, call->scratch_bytes, call->share));
 }
 
 VOXPRESS_EXPORT size_t voxpress_conv2d_packed_bytes(const VoxpressConv2d* call) {
@@ -71,7 +72,7 @@ VOXPRESS_EXPORT size_t voxpress_conv2d_packed_scratch_bytes(const VoxpressConv2d
 VOXPRESS_EXPORT int32_t voxpress_conv2d_run_packed(const VoxpressConv2d* call, const void* packed,
                                                    size_t packed_bytes) {
   return static_cast<int32_t>(voxpress::conv2d_run_packed(call->shape, packed, packed_bytes, call->tensors,
-                                                          call->scratch, call->scratch_bytes));
+                                                          call->scratch, call->scratch_bytes, call->share));
 }
 
 VOXPRESS_EXPORT int32_t voxpress_conv2d_u8_check(const VoxpressConv2dU8* call) {

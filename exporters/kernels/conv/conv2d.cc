@@ -123,9 +123,10 @@ size_t conv2d_scratch_bytes(const Conv2dShape& shape) {
 }
 
 Status conv2d_run(const Conv2dShape& shape, const Conv2dWeights& weights, const Conv2dTensors& tensors, void* scratch,
-                  size_t scratch_bytes) {
+                  size_t scratch_bytes, const Share& share) {
   Status status = conv2d_check(shape, weights);
   if (status != Status::kOk) return status;
+  if (!share_ok(share)) return Status::kBadShare;
   const Choice& choice = choose(shape, false);
   status = check_buffers(tensors, scratch, scratch_bytes,
                          scale_and_bias_bytes(shape) + static_cast<size_t>(choice.kernel->scratch_bytes(shape)));
@@ -133,7 +134,7 @@ Status conv2d_run(const Conv2dShape& shape, const Conv2dWeights& weights, const 
   float* scale = static_cast<float*>(scratch);
   float* rest = copy_scale_and_bias(shape, weights, scale);
   choice.kernel->run({&shape, &weights, scale, scale + channel_floats(shape), nullptr, &tensors,
-                      reinterpret_cast<unsigned char*>(rest)});
+                      reinterpret_cast<unsigned char*>(rest), share});
   mark_used(choice.id);
   return Status::kOk;
 }
@@ -165,9 +166,10 @@ size_t conv2d_packed_scratch_bytes(const Conv2dShape& shape) {
 }
 
 Status conv2d_run_packed(const Conv2dShape& shape, const void* packed, size_t packed_bytes,
-                         const Conv2dTensors& tensors, void* scratch, size_t scratch_bytes) {
+                         const Conv2dTensors& tensors, void* scratch, size_t scratch_bytes, const Share& share) {
   if (!bits_ok(shape.bits)) return Status::kBadBits;
   if (!geometry_ok(shape)) return Status::kBadShape;
+  if (!share_ok(share)) return Status::kBadShare;
   if (packed == nullptr) return Status::kNullPointer;
   const Choice& choice = choose(shape, true);
   const PackedHeader expected = header_of(shape, choice);
@@ -179,8 +181,8 @@ Status conv2d_run_packed(const Conv2dShape& shape, const void* packed, size_t pa
   if (status != Status::kOk) return status;
   const float* scale = reinterpret_cast<const float*>(static_cast<const unsigned char*>(packed) + sizeof(expected));
   const float* bias = scale + channel_floats(shape);
-  choice.kernel->run(
-      {&shape, nullptr, scale, bias, bias + channel_floats(shape), &tensors, static_cast<unsigned char*>(scratch)});
+  choice.kernel->run({&shape, nullptr, scale, bias, bias + channel_floats(shape), &tensors,
+                      static_cast<unsigned char*>(scratch), share});
   mark_used(choice.id);
   return Status::kOk;
 }

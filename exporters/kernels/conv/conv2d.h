@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/share.h"
 #include "base/status.h"
 
 namespace voxpress {
@@ -59,7 +60,7 @@ Status conv2d_check(const Conv2dShape& shape, const Conv2dWeights& weights);
 // There are two ways to run a layer.
 //
 // From its codes: conv2d_run expands the weights a few output channels at a time, at each call. Memory stays that of
-// the file plus scratch, time is lost.
+// the file plus scratch, time is lost: that of expanding.
 //
 // From packed weights: conv2d_pack expands them once, as the kernel of this layer on this machine likes them best, and
 // conv2d_run_packed uses them from then on. Memory of the packed weights, per weight: 4 bytes; of 3x3 layers with
@@ -67,14 +68,15 @@ Status conv2d_check(const Conv2dShape& shape, const Conv2dWeights& weights);
 // channels are rounded up to at most 32. All memory is the caller's and 64-byte aligned.
 
 // Bytes of scratch that conv2d_run needs; contents need not survive a call, so that all layers of a network can share
-// one. With K = kernel_frames * kernel_mel * I and O = out_channels it is at most 320 K + 8 O + 193 KiB, whatever the
-// number of frames and mel bins. 0 for a bad shape.
+// one. With K = kernel_frames * kernel_mel * I and O = out_channels it is at most 320 K + 8 O + 193 KiB or, for 3x3
+// layers with stride 1, max(1280 KiB, 2.1 KiB * I) + max(640 KiB, 4.6 KiB * I) + 8 O + 72 KiB; whatever the number of
+// frames and mel bins. 0 for a bad shape.
 size_t conv2d_scratch_bytes(const Conv2dShape& shape);
 
-// Runs the layer. Checks shape, weights, scratch_bytes and the alignment of scratch again; allocates nothing. The
+// Runs the layer, or a share of it in scratch of its own. Checks everything again; allocates nothing. The
 // output must not overlap the input; it may be the residual itself.
 Status conv2d_run(const Conv2dShape& shape, const Conv2dWeights& weights, const Conv2dTensors& tensors, void* scratch,
-                  size_t scratch_bytes);
+                  size_t scratch_bytes, const Share& share = {});
 
 // Bytes of the packed weights: the same for every batch, frames and mel. 0 for a bad shape.
 size_t conv2d_packed_bytes(const Conv2dShape& shape);
@@ -90,7 +92,7 @@ size_t conv2d_packed_scratch_bytes(const Conv2dShape& shape);
 // Like conv2d_run. kBadPacked if `packed` was made for a layer of another geometry or width, or while another
 // instruction set was selected, or was not made by conv2d_pack at all.
 Status conv2d_run_packed(const Conv2dShape& shape, const void* packed, size_t packed_bytes,
-                         const Conv2dTensors& tensors, void* scratch, size_t scratch_bytes);
+                         const Conv2dTensors& tensors, void* scratch, size_t scratch_bytes, const Share& share = {});
 
 // The kernels that conv2d_run and conv2d_run_packed use for a layer on this machine; "" for a bad shape.
 const char* conv2d_kernel_name(const Conv2dShape& shape);

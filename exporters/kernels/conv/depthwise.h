@@ -56,18 +56,16 @@ void run_channels(const Conv2dCall& call, const DepthwisePanel& panel) {
   const Conv2dShape& s = *call.shape;
   const int64_t out_frames = conv2d_out_frames(s);
   const int64_t out_mel = conv2d_out_mel(s);
-  Window at{0, 0, 0, call.tensors->input};
-  for (int64_t n = 0; n < s.batch; ++n, at.utterance += s.in_frames * s.in_mel * s.in_channels) {
-    for (int64_t t = 0; t < out_frames; ++t) {
-      for (int64_t f = 0; f < out_mel; ++f, ++at.index) {
-        at.first_frame = t * s.stride_frames - s.pad_frames;
-        at.first_mel = f * s.stride_mel - s.pad_mel;
-        if (panel.channels == kStep) {
-          run_window<true>(call, panel, at);
-        } else {
-          run_window<false>(call, panel, at);
-        }
-      }
+  const Range range = share_of(s.batch * out_frames * out_mel, call.share);
+  for (int64_t index = range.begin; index < range.end; ++index) {
+    const int64_t line = index / out_mel;
+    const float* utterance = call.tensors->input + line / out_frames * s.in_frames * s.in_mel * s.in_channels;
+    const Window at{index, line % out_frames * s.stride_frames - s.pad_frames,
+                    index % out_mel * s.stride_mel - s.pad_mel, utterance};
+    if (panel.channels == kStep) {
+      run_window<true>(call, panel, at);
+    } else {
+      run_window<false>(call, panel, at);
     }
   }
 }

@@ -20,12 +20,12 @@ struct DirectPlan {
   int64_t panel_floats;
   int64_t out_frames;
   int64_t out_mel;
-  int64_t positions;
+  Range range;               // of positions
   int64_t rows;              // per group of positions
   int64_t groups_per_block;  // groups of positions gathered before the panels go over them
 };
 
-DirectPlan direct_plan(const Conv2dShape& s) {
+DirectPlan direct_plan(const Conv2dShape& s, const Share& share) {
   DirectPlan plan;
   plan.taps = s.kernel_frames * s.kernel_mel;
   plan.depth = s.in_channels / s.groups;
@@ -35,16 +35,19 @@ DirectPlan direct_plan(const Conv2dShape& s) {
   plan.panel_floats = plan.row_floats * kPanel;
   plan.out_frames = conv2d_out_frames(s);
   plan.out_mel = conv2d_out_mel(s);
-  plan.positions = s.batch * plan.out_frames * plan.out_mel;
-  plan.rows = rows_per_group(plan.positions);
+  plan.range = share_of(s.batch * plan.out_frames * plan.out_mel, share);
+  const int64_t positions = most(1, plan.range.end - plan.range.begin);
+  plan.rows = rows_per_group(positions);
   plan.group_floats = round_up(plan.row_floats, kLanes) * plan.rows;
   const int64_t fitting = kGatherBudgetBytes / (plan.group_floats * static_cast<int64_t>(sizeof(float)));
-  plan.groups_per_block = most(1, least(fitting, ceil_div(plan.positions, plan.rows)));
+  plan.groups_per_block = most(1, least(fitting, ceil_div(positions, plan.rows)));
   return plan;
 }
 
+// Enough for every share of the positions, and with it any number of rows.
 int64_t direct_gather_bytes(const DirectPlan& plan) {
-  return round_up(plan.group_floats * plan.groups_per_block * static_cast<int64_t>(sizeof(float)), 64);
+  const int64_t group_bytes = round_up(plan.row_floats, kLanes) * kRows * static_cast<int64_t>(sizeof(float));
+  return round_up(most(kGatherBudgetBytes, group_bytes), 64);
 }
 
 // A row of a group, written from front to back: its floats lie in runs of kLanes, `step` apart.
@@ -123,7 +126,7 @@ void gather(const Conv2dCall& call, const DirectPlan& plan, int64_t channel_grou
   for (int64_t g = 0; g < groups; ++g, gathered += plan.group_floats) {
     for (int64_t m = 0; m < plan.rows; ++m, ++first) {
       RowWriter row(gathered + m * kLanes, plan.rows * kLanes);
-      if (first < plan.positions) {
+      if (first < plan.range.end) {
         gather_row(*call.shape, plan, input, first, row);
       } else {
         row.zero(plan.row_floats);
@@ -152,7 +155,7 @@ struct RunPanel {
       float sums[kR * kPanel];
       store_sums<kR>(sum, kPanel, sums);
       const int64_t first = job.first_position + g * kR;
-      for (int m = 0; m < kR && first + m < plan.positions; ++m) {
+      for (int m = 0; m < kR && first + m < plan.range.end; ++m) {
         for (int v = 0; v < kVectors && v * kLanes < job.channels; ++v) {
           const int64_t channel = job.first_channel + v * kLanes;
           finish(call, channel, (first + m) * out_channels + channel, job.channels - v * kLanes,
@@ -171,7 +174,7 @@ bool direct_takes(const Conv2dShape&) { return true; }
 
 // Prepared weights: [groups][panels][taps * depth][kPanel].
 int64_t direct_prepared_floats(const Conv2dShape& s) {
-  const DirectPlan plan = direct_plan(s);
+  const DirectPlan plan = direct_plan(s, {});
   return s.groups * plan.panels * plan.panel_floats;
 }
 
@@ -181,7 +184,7 @@ PanelSpec panel_spec(const DirectPlan& plan, int64_t channel_group, int64_t pane
 }
 
 void direct_pack(const Conv2dShape& s, const Conv2dWeights& weights, float* prepared) {
-  const DirectPlan plan = direct_plan(s);
+  const DirectPlan plan = direct_plan(s, {});
   Palette palette;
   load_palette(s, weights, &palette);
   for (int64_t group = 0; group < s.groups; ++group) {
@@ -191,15 +194,15 @@ void direct_pack(const Conv2dShape& s, const Conv2dWeights& weights, float* prep
   }
 }
 
-int64_t direct_scratch_bytes(const Conv2dShape& s) { return direct_gather_bytes(direct_plan(s)); }
+int64_t direct_scratch_bytes(const Conv2dShape& s) { return direct_gather_bytes(direct_plan(s, {})); }
 
 void direct_run(const Conv2dCall& call) {
-  const DirectPlan plan = direct_plan(*call.shape);
+  const DirectPlan plan = direct_plan(*call.shape, call.share);
   float* gathered = reinterpret_cast<float*>(call.scratch);
   const int64_t block = plan.groups_per_block * plan.rows;
   for (int64_t group = 0; group < call.shape->groups; ++group) {
-    for (int64_t first = 0; first < plan.positions; first += block) {
-      const int64_t groups = least(plan.groups_per_block, ceil_div(plan.positions - first, plan.rows));
+    for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
+      const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
       gather(call, plan, group, first, groups, gathered);
       for (int64_t p = 0; p < plan.panels; ++p) {
         const PanelSpec spec = panel_spec(plan, group, p);
@@ -212,12 +215,12 @@ void direct_run(const Conv2dCall& call) {
 
 // Without prepared weights each panel is expanded once per call, and the positions are gathered once more for each.
 int64_t direct_pal_scratch_bytes(const Conv2dShape& s) {
-  const DirectPlan plan = direct_plan(s);
+  const DirectPlan plan = direct_plan(s, {});
   return direct_gather_bytes(plan) + round_up(plan.panel_floats * static_cast<int64_t>(sizeof(float)), 64);
 }
 
 void direct_pal_run(const Conv2dCall& call) {
-  const DirectPlan plan = direct_plan(*call.shape);
+  const DirectPlan plan = direct_plan(*call.shape, call.share);
   float* gathered = reinterpret_cast<float*>(call.scratch);
   float* panel = reinterpret_cast<float*>(call.scratch + direct_gather_bytes(plan));
   const int64_t block = plan.groups_per_block * plan.rows;
@@ -227,9 +230,9 @@ void direct_pal_run(const Conv2dCall& call) {
     for (int64_t p = 0; p < plan.panels; ++p) {
       const PanelSpec spec = panel_spec(plan, group, p);
       fill_panel(*call.shape, *call.weights, palette, spec, panel);
-      for (int64_t first = 0; first < plan.positions; first += block) {
-        const int64_t groups = least(plan.groups_per_block, ceil_div(plan.positions - first, plan.rows));
-        if (p == 0 || block < plan.positions) gather(call, plan, group, first, groups, gathered);
+      for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
+        const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
+        if (p == 0 || block < plan.range.end - plan.range.begin) gather(call, plan, group, first, groups, gathered);
         run_panel(call, plan, {gathered, first, groups, panel, spec.first_row, spec.rows});
       }
     }

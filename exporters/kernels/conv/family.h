@@ -1,4 +1,4 @@
-// The six kernels of one ISA file.
+// The eight kernels of one ISA file.
 #pragma once
 
 #include "conv/depthwise.h"
@@ -11,6 +11,11 @@ namespace {
 template <typename F>
 constexpr Conv2dKernel winograd_kernel(Isa isa, bool (*takes)(const Conv2dShape&)) {
   return {isa, takes, winograd_prepared_floats<F>, winograd_pack<F>, winograd_scratch_bytes<F>, winograd_run<F>};
+}
+
+template <typename F>
+constexpr Conv2dKernel winograd_pal_kernel(Isa isa, bool (*takes)(const Conv2dShape&)) {
+  return {isa, takes, nullptr, nullptr, winograd_pal_scratch_bytes<F>, winograd_pal_run<F>};
 }
 
 constexpr Conv2dKernel depthwise_kernel(Isa isa) {

@@ -25,7 +25,7 @@ VOXPRESS_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) *
 template <template <int> class Body, int kMost>
 struct WithRows {
   template <typename... Arguments>
-  static void run(int64_t rows, const Arguments&... arguments) {
+  static void run(int64_t rows, Arguments&&... arguments) {
     if constexpr (kMost > 1) {
       if (rows < kMost) return WithRows<Body, kMost - 1>::run(rows, arguments...);
     }

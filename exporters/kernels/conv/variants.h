@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/isa.h"
+#include "base/share.h"
 #include "conv/conv2d.h"
 
 namespace voxpress {
@@ -17,6 +18,7 @@ struct Conv2dCall {
   const float* prepared;         // what pack wrote, 64-byte aligned; null for variants without pack
   const Conv2dTensors* tensors;
   unsigned char* scratch;
+  Share share;  // of positions or tiles
 };
 
 // Scale and bias are padded to a multiple of this many channels: the widest panel of any variant.
@@ -29,7 +31,7 @@ struct Conv2dKernel {
   // frames.
   int64_t (*prepared_floats)(const Conv2dShape& shape);
   void (*pack)(const Conv2dShape& shape, const Conv2dWeights& weights, float* prepared);
-  int64_t (*scratch_bytes)(const Conv2dShape& shape);
+  int64_t (*scratch_bytes)(const Conv2dShape& shape);  // enough for every share
   void (*run)(const Conv2dCall& call);
 };
 

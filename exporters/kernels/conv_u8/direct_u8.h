@@ -2,8 +2,10 @@
 // the zero point, whose products are in the start of each sum.
 #pragma once
 
+#include "conv_u8/decode.h"
 #include "conv_u8/finish.h"
 #include "conv_u8/multiply.h"
+#include "conv_u8/position.h"
 #include "conv_u8/weights.h"
 
 namespace voxpress {
@@ -20,7 +22,6 @@ struct DirectPlan {
   int64_t outputs;  // output channels of a group
   int64_t panels;   // of a group
   int64_t panel_bytes;
-  int64_t out_frames, out_mel;
   Range range;  // of positions
   int64_t rows;
   int64_t group_bytes;  // of a group of positions
@@ -34,13 +35,11 @@ struct DirectPlan {
     slots = ceil_div(row_bytes, kBytes);
     outputs = s.out_channels / s.groups;
     panels = ceil_div(outputs, kPanel);
-    panel_bytes = round_up(kPanel * static_cast<int64_t>(sizeof(int32_t)) + steps * kStepBytes, 64);
-    out_frames = conv2d_out_frames(s);
-    out_mel = conv2d_out_mel(s);
-    range = share_of(s.batch * out_frames * out_mel, share);
+    panel_bytes = kPanel * static_cast<int64_t>(sizeof(int32_t)) + steps * kStepBytes;
+    range = share_of(s.batch * conv2d_out_frames(s) * conv2d_out_mel(s), share);
     const int64_t positions = most(1, range.end - range.begin);
-    rows = ceil_div(positions, ceil_div(positions, kRows));
-    group_bytes = rows * slots * kBytes * kInputBytes;
+    rows = rows_per_group(positions, kRows);
+    group_bytes = slots * rows * kBytes;
     groups_per_block = most(1, least(kGatherBudgetBytes / group_bytes, ceil_div(positions, rows)));
   }
 };
@@ -71,11 +70,10 @@ class RowWriter {
     while (count > 0) {
       const int64_t part = least(kBytes - at_, count);
       if (part == kBytes) {
-        store_bytes(slot_, load<U8s>(source));
-        slot_ += step_;
+        store(slot_, load<U8s>(source) ^ kGatheredFlip);
       } else {
         std::memcpy(slot_ + at_, source, static_cast<size_t>(part));
-        advance(part);
+        for (int64_t j = at_; kGatheredFlip != 0 && j < at_ + part; ++j) slot_[j] ^= kGatheredFlip;
       }
       source += part;
       count -= part;
@@ -85,7 +83,7 @@ class RowWriter {
   void fill(uint8_t value, int64_t count) {
     while (count > 0) {
       const int64_t part = least(kBytes - at_, count);
-      std::memset(slot_ + at_, value, static_cast<size_t>(part));
+      std::memset(slot_ + at_, value ^ kGatheredFlip, static_cast<size_t>(part));
       count -= part;
       advance(part);
     }
@@ -112,14 +110,13 @@ class RowWriter {
 };
 
 // Gathers the inputs of one position; `input` is that of the channel group.
-void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* input, int64_t position,
+void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* input, const Position& position,
                 RowWriter row) {
   const Conv2dShape& s = call.shape->conv;
   const auto zero = static_cast<uint8_t>(call.shape->in.zero);
-  const int64_t line = position / plan.out_mel;
-  const int64_t mel0 = position % plan.out_mel * s.stride_mel - s.pad_mel;
-  const int64_t frame0 = line % plan.out_frames * s.stride_frames - s.pad_frames;
-  const uint8_t* utterance = input + line / plan.out_frames * s.in_frames * s.in_mel * s.in_channels;
+  const int64_t mel0 = position.first_mel(s);
+  const int64_t frame0 = position.first_frame(s);
+  const uint8_t* utterance = input + position.n() * s.in_frames * s.in_mel * s.in_channels;
   // Without groups, the taps of one frame lie side by side in the input.
   const bool side_by_side = s.groups == 1 && mel0 >= 0 && mel0 + s.kernel_mel <= s.in_mel;
   for (int64_t frame = frame0; frame < frame0 + s.kernel_frames; ++frame) {
@@ -148,7 +145,7 @@ void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t*
 float sum_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* row) {
   int32_t sum = 0;
   for (int64_t k = 0; k < plan.row_bytes; ++k) {
-    sum += input_at(row + k / kBytes * plan.rows * kBytes * kInputBytes, k % kBytes);
+    sum += row[k / kBytes * plan.rows * kBytes + k % kBytes] ^ kGatheredFlip;
   }
   return static_cast<float>(sum - static_cast<int32_t>(plan.row_bytes) * call.shape->in.zero);
 }
@@ -156,56 +153,55 @@ float sum_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* r
 void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_group, int64_t first, int64_t groups,
             const DirectScratch& scratch) {
   const uint8_t* input = static_cast<const uint8_t*>(call.tensors->input) + channel_group * plan.depth;
+  Position position(call.shape->conv, first);
   for (int64_t row = 0; row < groups * plan.rows; ++row) {
     uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kBytes * kInputBytes;
     // Rows behind the last position are multiplied like the others, and not written: any position does for them.
-    gather_row(call, plan, input, least(first + row, plan.range.end - 1), {target, plan.rows * kBytes * kInputBytes});
+    gather_row(call, plan, input, position, {target, plan.rows * kBytes});
+    if (first + row + 1 < plan.range.end) position.advance();
     if (call.finish.offset != nullptr) scratch.windows[row] = sum_row(call, plan, target);
   }
 }
 
-// One panel over the gathered groups of positions.
-struct PanelJob {
-  const uint8_t* gathered;
+constexpr int kTogether = 4;  // positions that are written at a time
+
+template <int kR>
+struct MultiplyGroup {
+  __attribute__((noinline)) static void run(const uint8_t* inputs, const unsigned char* panel, int64_t steps,
+                                            int32_t* sums) {
+    multiply<kR, kBytes>(inputs, reinterpret_cast<const int8_t*>(panel) + sizeof(int32_t) * kPanel, steps,
+                         reinterpret_cast<const int32_t*>(panel), sums);
+  }
+};
+
+// Sums of positions [..][kPanel] and where they belong.
+struct SummedPositions {
+  const int32_t* sums;
   const float* windows;
-  int64_t first_position;
-  int64_t groups;
-  const unsigned char* panel;  // starts [kPanel], then weights
+  int64_t first;
+  int64_t count;
   int64_t first_channel;
   int64_t channels;
 };
 
-template <int kR>
-struct RunPanel {
-  static void run(const Conv2dU8Call& call, const DirectPlan& plan, const PanelJob& job) {
-    constexpr int kTogether = 4;
-    const int64_t out_channels = call.shape->conv.out_channels;
-    const FinishLanes lanes(call);
-    const auto* starts = reinterpret_cast<const int32_t*>(job.panel);
-    const auto* weights = reinterpret_cast<const int8_t*>(job.panel) + sizeof(int32_t) * kPanel;
-    for (int64_t g = 0; g < job.groups; ++g) {
-      alignas(kBytes) int32_t sums[(kR + kTogether) * kPanel];
-      std::memset(sums + kR * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // of positions that are not there
-      float windows[kR + kTogether] = {};
-      multiply<kR, kBytes>(job.gathered + g * plan.group_bytes, weights, plan.steps, starts, sums, kPanel);
-      if (call.finish.offset != nullptr) std::memcpy(windows, job.windows + g * kR, sizeof(float) * kR);
-      const int64_t first = job.first_position + g * kR;
-      for (int64_t m = 0; m < kR && first + m < plan.range.end; m += kTogether) {
-        const int64_t count = least(least(kTogether, kR - m), plan.range.end - first - m);
-        for (int v = 0; v < kVectors && v * kInts < job.channels; ++v) {
-          const int64_t channel = job.first_channel + v * kInts;
-          const F32s multiplier = load<F32s>(call.finish.multiplier + channel);
-          F32s t[kTogether];
-          VOXPRESS_UNROLL
-          for (int j = 0; j < kTogether; ++j) {
-            t[j] = __builtin_convertvector(load<S32s>(sums + (m + j) * kPanel + v * kInts), F32s) * multiplier;
-          }
-          finish<kTogether>(call, lanes, {(first + m) * out_channels + channel, channel, count}, windows + m, t);
-        }
+void write_positions(const Conv2dU8Call& call, const SummedPositions& summed) {
+  const FinishLanes lanes(call);
+  const int64_t out_channels = call.shape->conv.out_channels;
+  for (int v = 0; v < kVectors && v * kInts < summed.channels; ++v) {
+    const int64_t channel = summed.first_channel + v * kInts;
+    const int64_t channels = summed.channels - v * kInts;
+    const F32s multiplier = load<F32s>(call.finish.multiplier + channel);
+    for (int64_t m = 0; m < summed.count; m += kTogether) {
+      F32s t[kTogether];
+      VOXPRESS_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        t[j] = __builtin_convertvector(load<S32s>(summed.sums + (m + j) * kPanel + v * kInts), F32s) * multiplier;
       }
+      finish<kTogether>(call, lanes, {(summed.first + m) * out_channels + channel, channel, channels, summed.count - m},
+                        summed.windows + m, t);
     }
   }
-};
+}
 
 bool direct_takes(const Conv2dU8Shape& s) { return s.input == Element::kU8; }
 
@@ -227,17 +223,15 @@ void direct_pack(const Conv2dU8Packing& packing) {
     const int64_t first = p % plan.panels * kPanel;
     for (int64_t j = 0; j < least(kPanel, plan.outputs - first); ++j) {
       const int64_t o = p / plan.panels * plan.outputs + first + j;
-      constexpr int64_t kChunk = 64;
-      for (int64_t k0 = 0; k0 < plan.row_bytes; k0 += kChunk) {
-        int8_t values[kChunk];
-        const int64_t count = least(kChunk, plan.row_bytes - k0);
-        decode_int8(s, *packing.weights, *packing.palette, o, k0, count, values);
-        for (int64_t k = 0; k < count; ++k) {
-          weights[(k0 + k) / kDepth * kStepBytes + place_in_step((k0 + k) % kDepth, j)] = values[k];
-          starts[j] -= (packing.shape->in.zero - kLowered) * values[k];
-        }
+      for (int64_t k0 = 0; k0 < plan.row_bytes; k0 += kBytes) {
+        alignas(kBytes) int8_t values[kBytes] = {};
+        const int64_t count = least(kBytes, plan.row_bytes - k0);
+        decode(s, *packing.weights, *packing.palette, o, k0, count, values);
+        int8_t* target = weights + (k0 / kDepth * kPanel + j) * kDepth;
+        for (int64_t k = 0; k < count; k += kDepth, target += kStepBytes) std::memcpy(target, values + k, kDepth);
       }
     }
+    add_weights(weights, plan.steps, -(packing.shape->in.zero - kGatheredFlip), starts);
   }
 }
 
@@ -253,14 +247,17 @@ void direct_run(const Conv2dU8Call& call) {
       const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
       gather(call, plan, group, first, groups, scratch);
       for (int64_t p = 0; p < plan.panels; ++p) {
-        const PanelJob job{scratch.gathered,
-                           scratch.windows,
-                           first,
-                           groups,
-                           call.prepared + (group * plan.panels + p) * plan.panel_bytes,
-                           group * plan.outputs + p * kPanel,
-                           least(kPanel, plan.outputs - p * kPanel)};
-        WithRows<RunPanel, kRows>::run(plan.rows, call, plan, job);
+        const unsigned char* panel = call.prepared + (group * plan.panels + p) * plan.panel_bytes;
+        for (int64_t g = 0; g < groups; ++g) {
+          alignas(kBytes) int32_t sums[(kRows + kTogether) * kPanel];
+          WithEvenRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel, plan.steps,
+                                                  sums);
+          std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // no sums, but converted
+          const int64_t position = g * plan.rows;
+          write_positions(call, {sums, scratch.windows + position, first + position,
+                                 least(plan.rows, plan.range.end - first - position), group * plan.outputs + p * kPanel,
+                                 least(kPanel, plan.outputs - p * kPanel)});
+        }
       }
     }
   }

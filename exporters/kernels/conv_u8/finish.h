@@ -30,6 +30,7 @@ VOXPRESS_INLINE F32s relu(F32s value) {
 struct OutputPlace {
   int64_t at;
   int64_t channel;
+  int64_t channels;  // from there to the end of the channel group
   int64_t count;
 };
 
@@ -79,7 +80,7 @@ void finish_ragged(const Conv2dU8Call& call, const FinishLanes& lanes, const Out
                    const F32s* t) {
   const int64_t channels = call.shape->conv.out_channels;
   const int64_t count = least(kCount, place.count);
-  const auto there = static_cast<size_t>(least(kInts, channels - place.channel));
+  const auto there = static_cast<size_t>(least(kInts, place.channels));
   Conv2dU8Shape shape = *call.shape;
   shape.conv.out_channels = kInts;
   alignas(kBytes) unsigned char residual[kCount * kInts * sizeof(float)] = {};
@@ -100,7 +101,7 @@ void finish_ragged(const Conv2dU8Call& call, const FinishLanes& lanes, const Out
   part.tensors = &tensors;
   F32s values[kCount];
   for (int j = 0; j < kCount; ++j) values[j] = t[j];
-  finish_whole<kCount>(part, lanes, {0, place.channel, kCount}, windows, values);
+  finish_whole<kCount>(part, lanes, {0, place.channel, kInts, kCount}, windows, values);
   auto* target = static_cast<unsigned char*>(call.tensors->output);
   for (int64_t j = 0; j < count; ++j) {
     std::memcpy(target + static_cast<size_t>(place.at + j * channels) * output_size,
@@ -111,7 +112,7 @@ void finish_ragged(const Conv2dU8Call& call, const FinishLanes& lanes, const Out
 template <int kCount>
 VOXPRESS_INLINE void finish(const Conv2dU8Call& call, const FinishLanes& lanes, const OutputPlace& place,
                             const float* windows, F32s (&t)[kCount]) {
-  if (place.count >= kCount && place.channel + kInts <= call.shape->conv.out_channels) {
+  if (place.count >= kCount && place.channels >= kInts) {
     finish_whole<kCount>(call, lanes, place, windows, t);
   } else {
     finish_ragged<kCount>(call, lanes, place, windows, t);

@@ -30,6 +30,7 @@ namespace {
 constexpr int kBytes = VOXPRESS_BYTES;
 constexpr int kShorts = kBytes / 2;
 constexpr int kInts = kBytes / 4;
+constexpr int kDepth = 4;  // products that are summed in a lane by one instruction
 constexpr int kRows = VOXPRESS_ROWS_U8;
 constexpr int kVectors = VOXPRESS_VECTORS_U8;
 constexpr int kPanel = kVectors * kInts;  // output channels of a panel

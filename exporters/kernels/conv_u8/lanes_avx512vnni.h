@@ -21,17 +21,27 @@
 namespace voxpress {
 namespace {
 
-constexpr int kDepth = 4;
-constexpr int kInputBytes = 1;
-constexpr int kInputSteps = 1;
-constexpr int32_t kRaised = 128;  // the instruction wants inputs of 0 to 255
-constexpr int32_t kLowered = 0;
-constexpr bool kHalves = true;
+constexpr uint8_t kTransformedFlip = 0x80;  // the instruction wants unsigned inputs
+constexpr uint8_t kGatheredFlip = 0;
 
 VOXPRESS_INLINE U8s interleave_low(U8s a, U8s b) { return (U8s)_mm512_unpacklo_epi8((__m512i)a, (__m512i)b); }
 VOXPRESS_INLINE U8s interleave_high(U8s a, U8s b) { return (U8s)_mm512_unpackhi_epi8((__m512i)a, (__m512i)b); }
-VOXPRESS_INLINE S16s widen_low(U8s a) { return (S16s)interleave_low(a, U8s{}); }
-VOXPRESS_INLINE S16s widen_high(U8s a) { return (S16s)interleave_high(a, U8s{}); }
+VOXPRESS_INLINE S32s interleave_pairs_low(U8s a, U8s b) { return (S32s)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }
+VOXPRESS_INLINE S32s interleave_pairs_high(U8s a, U8s b) { return (S32s)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b); }
+
+// Of bytes a, b side by side a * first + b * second, to 16 bits.
+#define VOXPRESS_PAIR_PRODUCTS
+VOXPRESS_INLINE S16s pair_products(U8s pairs, int first, int second) {
+  const int both = (first & 0xff) | (second & 0xff) << 8;
+  return (S16s)_mm512_maddubs_epi16((__m512i)pairs, _mm512_set1_epi16(static_cast<short>(both)));
+}
+
+// Half a vector from here, half from there.
+VOXPRESS_INLINE U8s load_halves(const uint8_t* low, const uint8_t* high) {
+  const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
+  const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
+  return (U8s)_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+}
 
 VOXPRESS_INLINE S16s round_product(S16s a, S16s b) { return (S16s)_mm512_mulhrs_epi16((__m512i)a, (__m512i)b); }
 VOXPRESS_INLINE void store_inputs(uint8_t* target, S16s low, S16s high) {
@@ -50,22 +60,8 @@ VOXPRESS_INLINE F32s multiply_add(F32s a, float factor, F32s b) {
   return (F32s)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(factor), (__m512)b);
 }
 
-constexpr int64_t place_in_step(int64_t k, int64_t channel) { return channel * kDepth + k; }
-
-VOXPRESS_INLINE S32s load_weights(const int8_t* weights) { return load<S32s>(weights); }
-
-VOXPRESS_INLINE S32s load_inputs(const uint8_t* inputs) {
-  int32_t four;
-  std::memcpy(&four, inputs, sizeof(four));
-  return four - S32s{};
-}
-
-template <int kStep>
-VOXPRESS_INLINE void dot(S32s inputs, const S32s (&weights)[kVectors], S32s (&sum)[kVectors]) {
-  VOXPRESS_UNROLL
-  for (int v = 0; v < kVectors; ++v) {
-    sum[v] = (S32s)_mm512_dpbusd_epi32((__m512i)sum[v], (__m512i)inputs, (__m512i)weights[v]);
-  }
+VOXPRESS_INLINE S32s dot_lanes(S32s sum, S32s inputs, S32s weights) {
+  return (S32s)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)inputs, (__m512i)weights);
 }
 
 // The largest of the lanes of each of eight vectors: of the first half of the lanes in result[0..8), of the second in
@@ -87,27 +83,41 @@ VOXPRESS_INLINE void largest_of_eight(const U16s* v, int32_t* result) {
   _mm512_storeu_si512(result, _mm512_cvtepu16_epi32(packed));
 }
 
+// Rounded to 0..255 and at least `low`; of each 16 bytes the first four are from values[0], the next from values[1].
+VOXPRESS_INLINE U8s round_together(const F32s (&values)[4], U8s low) {
+  const __m512 most = _mm512_set1_ps(255.0f);
+  __m512i whole[4];
+  VOXPRESS_UNROLL
+  for (int j = 0; j < 4; ++j) whole[j] = _mm512_cvtps_epi32(_mm512_min_ps(most, (__m512)values[j]));
+  const __m512i words01 = _mm512_packs_epi32(whole[0], whole[1]);
+  const __m512i words23 = _mm512_packs_epi32(whole[2], whole[3]);
+  return (U8s)_mm512_max_epu8(_mm512_packus_epi16(words01, words23), (__m512i)low);
+}
+
 // out[j * stride + c] = values[j][c], rounded to 0..255 and at least `low`, for j < kCount.
 template <int kCount>
 VOXPRESS_INLINE void store_rounded(const F32s (&values)[kCount], U8s low, uint8_t* out, int64_t stride) {
   static_assert(kCount == 2 || kCount == 4, "two or four pixels");
-  const __m512 most = _mm512_set1_ps(255.0f);
-  __m512i whole[4];
-  VOXPRESS_UNROLL
-  for (int j = 0; j < 4; ++j) {
-    whole[j] =
-        j < kCount ? _mm512_cvtps_epi32(_mm512_min_ps(most, (__m512)values[j % kCount])) : _mm512_setzero_si512();
-  }
-  const __m512i bytes =
-      _mm512_packus_epi16(_mm512_packs_epi32(whole[0], whole[1]), _mm512_packs_epi32(whole[2], whole[3]));
+  const F32s four[4] = {values[0], values[1], values[2 % kCount], values[3 % kCount]};
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i pixels = _mm512_permutexvar_epi32(order, _mm512_max_epu8(bytes, (__m512i)low));
+  const __m512i pixels = _mm512_permutexvar_epi32(order, (__m512i)round_together(four, low));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_castsi512_si128(pixels));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out + stride), _mm512_extracti32x4_epi32(pixels, 1));
   if constexpr (kCount == 4) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * stride), _mm512_extracti32x4_epi32(pixels, 2));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 3 * stride), _mm512_extracti32x4_epi32(pixels, 3));
   }
+}
+
+// table[codes], of codes below 16.
+#define VOXPRESS_BMI2
+VOXPRESS_INLINE U8s look_up_16(const int8_t* table, U8s codes) {
+  const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return (U8s)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), (__m512i)codes);
+}
+
+VOXPRESS_INLINE S32s widen_weights(const int8_t* source) {
+  return (S32s)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
 }
 
 VOXPRESS_INLINE S32s widen_bytes(const uint8_t* source) {

@@ -11,51 +11,53 @@
 namespace voxpress {
 namespace {
 
+// Rows per group that cut `count` rows into the fewest groups: 1 or an even number, as even as that lets them be.
+VOXPRESS_INLINE int64_t rows_per_group(int64_t count, int64_t limit) {
+  const int64_t rows = ceil_div(count, ceil_div(count, limit));
+  return rows == 1 ? 1 : round_up(rows, 2);
+}
+
+// Calls Body<rows>::run(arguments...) for such a number of rows.
+template <template <int> class Body, int kMost>
+struct WithEvenRows {
+  template <typename... Arguments>
+  static void run(int64_t rows, Arguments&&... arguments) {
+    if constexpr (kMost > 1) {
+      if (rows < kMost) return WithEvenRows < Body, kMost == 2 ? 1 : kMost - 2 > ::run(rows, arguments...);
+    }
+    Body<kMost>::run(arguments...);
+  }
+};
+
 constexpr int kPrefetchBytes = 1024;
 constexpr int kStepBytes = kPanel * kDepth;  // of weights
 constexpr int kLineBytes = 64;
 static_assert(kInputSteps == 1 || kInputSteps == 4, "multiply_steps is written out for these");
 
-// The inputs of kR rows: read when they are wanted or, where a load gives those of several steps, kept.
-struct StreamedRows {
-  const uint8_t* inputs;
-  int64_t row_bytes;
+VOXPRESS_INLINE S32s broadcast_inputs(const uint8_t* inputs) {
+  int32_t four;
+  std::memcpy(&four, inputs, sizeof(four));
+  return four - S32s{};
+}
 
-  VOXPRESS_INLINE auto operator[](int m) const { return load_inputs(inputs + m * row_bytes); }
-};
-
-// Step kStep of those that the rows are loaded for.
-template <int kR, int kStep, typename Rows>
-VOXPRESS_INLINE void multiply_step(const Rows& rows, const int8_t* weights, S32s (&sum)[kR][kVectors]) {
-  for (int byte = 0; byte < kStepBytes; byte += kLineBytes) __builtin_prefetch(weights + kPrefetchBytes + byte);
-  decltype(load_weights(weights)) w[kVectors];
+template <int kR>
+VOXPRESS_INLINE void multiply_step(const uint8_t* inputs, int64_t row_bytes, const int8_t* weights,
+                                   S32s (&sum)[kR][kVectors]) {
+  S32s w[kVectors];
   VOXPRESS_UNROLL
   for (int v = 0; v < kVectors; ++v) w[v] = load_weights(weights + v * kInts * kDepth);
   VOXPRESS_UNROLL
-  for (int m = 0; m < kR; ++m) dot<kStep>(rows[m], w, sum[m]);
-}
-
-// The first `steps` of the kInputSteps steps of a load; all if kAll.
-template <int kR, bool kAll>
-VOXPRESS_INLINE void multiply_steps(const StreamedRows& rows, int64_t steps, const int8_t* weights,
-                                    S32s (&sum)[kR][kVectors]) {
-  if constexpr (kInputSteps == 1) {
-    multiply_step<kR, 0>(rows, weights, sum);
-  } else {
-    decltype(rows[0]) kept[kR];
+  for (int m = 0; m < kR; ++m) {
+    const S32s x = broadcast_inputs(inputs + m * row_bytes);
     VOXPRESS_UNROLL
-    for (int m = 0; m < kR; ++m) kept[m] = rows[m];
-    multiply_step<kR, 0>(kept, weights, sum);
-    if (kAll || steps > 1) multiply_step<kR, 1>(kept, weights + kStepBytes, sum);
-    if (kAll || steps > 2) multiply_step<kR, 2>(kept, weights + 2 * kStepBytes, sum);
-    if (kAll || steps > 3) multiply_step<kR, 3>(kept, weights + 3 * kStepBytes, sum);
+    for (int v = 0; v < kVectors; ++v) sum[m][v] = dot_lanes(sum[m][v], x, w[v]);
   }
 }
 
-// sums[m * sum_ints + .] = start[.] + sum over k < steps * kDepth of inputs[m][k] * weights[k][.].
+// sums[m * kPanel + .] = start[.] + sum over k < steps * kDepth of inputs[m][k] * weights[k][.].
 template <int kR, int kSlot>
 VOXPRESS_INLINE void multiply(const uint8_t* inputs, const int8_t* weights, int64_t steps, const int32_t* start,
-                              int32_t* sums, int64_t sum_ints) {
+                              int32_t* sums) {
   constexpr int kSteps = kSlot / kDepth;
   S32s sum[kR][kVectors];
   VOXPRESS_UNROLL
@@ -78,8 +80,18 @@ VOXPRESS_INLINE void multiply(const uint8_t* inputs, const int8_t* weights, int6
   VOXPRESS_UNROLL
   for (int m = 0; m < kR; ++m) {
     VOXPRESS_UNROLL
-    for (int v = 0; v < kVectors; ++v) store(sums + m * sum_ints + v * kInts, sum[m][v]);
+    for (int v = 0; v < kVectors; ++v) store(sums + m * kPanel + v * kInts, sum[m][v]);
   }
+}
+
+// starts[.] = times * the sum of all weights of a panel: what makes good that all inputs are off by as much.
+VOXPRESS_INLINE void add_weights(const int8_t* weights, int64_t steps, int32_t times, int32_t* starts) {
+  const S32s ones = S32s{} + 0x01010101;
+  S32s sum[kVectors] = {};
+  for (int64_t k = 0; k < steps; ++k, weights += kStepBytes) {
+    for (int v = 0; v < kVectors; ++v) sum[v] = dot_lanes(sum[v], ones, load<S32s>(weights + v * kBytes));
+  }
+  for (int v = 0; v < kVectors; ++v) store(starts + v * kInts, sum[v] * times);
 }
 
 }  // namespace

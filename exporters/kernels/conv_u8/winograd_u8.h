@@ -14,12 +14,17 @@
 namespace voxpress {
 namespace {
 
+constexpr bool kHalves = kBytes > 16;            // vectors are worth sharing between two tiles
 constexpr int64_t kTileBudgetBytes = 256 << 10;  // of transformed inputs in a block
+constexpr int kSumsBudgetBytes = 68 << 10;       // of the sums of a group, which are read again at once
 
 template <typename F>
 struct WinogradPlan {
   static constexpr int kPoints = F::kIn * F::kIn;
   static constexpr int kPointsRound = (kPoints + 15) / 16 * 16;
+  static constexpr int kFitting = kSumsBudgetBytes / (kPoints * kPanel * static_cast<int>(sizeof(int32_t)));
+  static constexpr int kMostRows = kFitting < kRows ? kFitting / 2 * 2 : kRows;
+  static constexpr int kPointSums = kMostRows * kPanel;  // sums of a group: [point][kMostRows][kPanel]
 
   int64_t out_frames, out_mel;
   int64_t tiles_frames, tiles_mel;
@@ -39,13 +44,13 @@ struct WinogradPlan {
     tiles_frames = ceil_div(out_frames, F::kOut);
     tiles_mel = ceil_div(out_mel, F::kOut);
     range = share_of(s.batch * tiles_frames * tiles_mel, share);
-    slot_channels = kHalves && s.in_channels <= kBytes / 2 ? kBytes / 2 : kBytes;
-    slots = ceil_div(s.in_channels, slot_channels);
+    slot_bytes = kHalves && s.in_channels <= kBytes / 2 ? kBytes / 2 : kBytes;
+    slots = ceil_div(s.in_channels, slot_bytes);
     steps = ceil_div(s.in_channels, kDepth);
     panels = ceil_div(s.out_channels, kPanel);
     const int64_t tiles = most(1, range.end - range.begin);
-    rows = ceil_div(tiles, ceil_div(tiles, kRows));
-    point_bytes = round_up(rows * row_bytes(), 64) + 64;
+    rows = rows_per_group(tiles, kMostRows);
+    point_bytes = round_up(slots * rows * slot_bytes, 64) + 64;
     group_bytes = kPoints * point_bytes;
     groups_per_block = most(1, least(kTileBudgetBytes / group_bytes, ceil_div(tiles, rows)));
   }
@@ -106,19 +111,69 @@ VOXPRESS_INLINE U8s load_pixel(const uint8_t* const* first, int64_t tile_pixels,
   constexpr int kSlot = kBytes / kTiles;
   if constexpr (kTiles == 1 && kWhole) {
     return load<U8s>(first[0] + channel);
+  } else if constexpr (kWhole) {
+    return load_halves(first[0] + channel, first[tile_pixels] + channel);
   } else {
     alignas(kBytes) uint8_t bytes[kBytes];
     for (int tile = 0; tile < kTiles; ++tile) {
-      if constexpr (kWhole) {
-        std::memcpy(bytes + tile * kSlot, first[tile * tile_pixels] + channel, kSlot);
-      } else {
-        std::memcpy(bytes + tile * kSlot, first[tile * tile_pixels] + channel, static_cast<size_t>(count));
-        std::memcpy(bytes + tile * kSlot + count, zeros, static_cast<size_t>(kSlot - count));
-      }
+      std::memcpy(bytes + tile * kSlot, first[tile * tile_pixels] + channel, static_cast<size_t>(count));
+      std::memcpy(bytes + tile * kSlot + count, zeros, static_cast<size_t>(kSlot - count));
     }
     return load<U8s>(bytes);
   }
 }
+
+// F::input of bytes, of each half of a vector; where there is such an instruction, from products of pairs.
+#if defined(VOXPRESS_PAIR_PRODUCTS)
+VOXPRESS_INLINE void transform_pairs(const U8s (&pairs)[3], S16s (&v)[IntegerF2::kIn]) {
+  v[0] = pair_products(pairs[0], 1, -1);  // of 0 and 2
+  v[1] = pair_products(pairs[1], 1, 1);   // of 2 and 1
+  v[2] = pair_products(pairs[1], 1, -1);
+  v[3] = pair_products(pairs[2], 1, -1);  // of 3 and 1
+}
+
+VOXPRESS_INLINE void transform_pairs(const U8s (&pairs)[4], S16s (&v)[IntegerF4::kIn]) {
+  const S16s even = pair_products(pairs[1], 1, -4);  // of 4 and 2
+  const S16s odd = pair_products(pairs[2], 1, -4);   // of 3 and 1
+  const S16s even2 = pair_products(pairs[1], 1, -1);
+  const S16s odd2 = pair_products(pairs[2], 2, -2);
+  v[0] = pair_products(pairs[0], 4, -4) + even2;  // of 0 and 2
+  v[1] = even + odd;
+  v[2] = even - odd;
+  v[3] = even2 + odd2;
+  v[4] = even2 - odd2;
+  v[5] = pair_products(pairs[3], 1, -1) - pair_products(pairs[2], 4, -4);  // of 5 and 3
+}
+
+template <typename F>
+VOXPRESS_INLINE void first_transform(const U8s (&d)[F::kIn], S16s (&low)[F::kIn], S16s (&high)[F::kIn]) {
+  constexpr int kPairs = F::kIn == 6 ? 4 : 3;
+  constexpr int kFirst[2][4] = {{0, 2, 3, 0}, {0, 4, 3, 5}};
+  constexpr int kSecond[2][4] = {{2, 1, 1, 0}, {2, 2, 1, 3}};
+  U8s low_pairs[kPairs], high_pairs[kPairs];
+  VOXPRESS_UNROLL
+  for (int j = 0; j < kPairs; ++j) {
+    const U8s a = d[kFirst[F::kIn == 6][j]];
+    const U8s b = d[kSecond[F::kIn == 6][j]];
+    low_pairs[j] = interleave_low(a, b);
+    high_pairs[j] = interleave_high(a, b);
+  }
+  transform_pairs(low_pairs, low);
+  transform_pairs(high_pairs, high);
+}
+#else
+template <typename F>
+VOXPRESS_INLINE void first_transform(const U8s (&d)[F::kIn], S16s (&low)[F::kIn], S16s (&high)[F::kIn]) {
+  S16s wide_low[F::kIn], wide_high[F::kIn];
+  VOXPRESS_UNROLL
+  for (int i = 0; i < F::kIn; ++i) {
+    wide_low[i] = widen_low(d[i]);
+    wide_high[i] = widen_high(d[i]);
+  }
+  F::input(wide_low, low);
+  F::input(wide_high, high);
+}
+#endif
 
 // Transforms one vector of input channels: wide[point][0..2) 16-bit vectors `step` apart, the largest magnitudes of
 // each point into `largest`.
@@ -129,19 +184,18 @@ VOXPRESS_INLINE void transform_vector(const uint8_t* const* pixels, int64_t chan
   constexpr int n = F::kIn;
   S16s half[2][n][n];
   for (int j = 0; j < n; ++j) {
-    S16s low[n], high[n], v[n];
+    U8s d[n];
+    S16s low[n], high[n];
     VOXPRESS_UNROLL
     for (int i = 0; i < n; ++i) {
-      const U8s d = load_pixel<kTiles, kWhole>(pixels + i * n + j, n * n, channel, count, zeros);
-      low[i] = widen_low(d);
-      high[i] = widen_high(d);
+      d[i] = load_pixel<kTiles, kWhole>(pixels + i * n + j, n * n, channel, count, zeros);
     }
-    F::input(low, v);
+    first_transform<F>(d, low, high);
     VOXPRESS_UNROLL
-    for (int i = 0; i < n; ++i) half[0][i][j] = v[i];
-    F::input(high, v);
-    VOXPRESS_UNROLL
-    for (int i = 0; i < n; ++i) half[1][i][j] = v[i];
+    for (int i = 0; i < n; ++i) {
+      half[0][i][j] = low[i];
+      half[1][i][j] = high[i];
+    }
   }
   for (int i = 0; i < n; ++i) {
     S16s low[n], high[n];
@@ -183,6 +237,7 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
   const auto correction = static_cast<int16_t>(F::kConstant * call.shape->in.zero);
   const int64_t step = 2 * plan.slots;
   U16s largest[kPointsRound];
+  VOXPRESS_UNROLL
   for (int p = kPoints; p < kPointsRound; ++p) largest[p] = U16s{};
   for (int64_t slot = 0; slot < plan.slots; ++slot) {
     const int64_t channel = slot * kSlot;
@@ -220,14 +275,26 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
       round_factors(sizes[tile] + p, pairs[tile] + p, steps + tile * kPointsRound + p);
     }
   }
-  for (int p = 0; p < kPoints; ++p) {
-    S32s factor = pairs[0][p] - S32s{};
-    if constexpr (kTiles == 2) factor = halves(factor, pairs[1][p] - S32s{});
-    uint8_t* row = target + p * plan.point_bytes;
-    for (int64_t slot = 0; slot < plan.slots; ++slot, row += plan.rows * kSlot * kInputBytes) {
-      store_inputs(row, round_product(wide[p * step + 2 * slot], (S16s)factor),
-                   round_product(wide[p * step + 2 * slot + 1], (S16s)factor));
+  const auto factor_of = [&](int p) {
+    const S32s first = pairs[0][p] - S32s{};
+    if constexpr (kTiles == 1) {
+      return (S16s)first;
+    } else {
+      return (S16s)halves(first, pairs[1][p] - S32s{});
     }
+  };
+  const auto round = [&](int p, int64_t slot, S16s factor) {
+    const S16s* at = wide + p * step + 2 * slot;
+    return narrow(round_product(at[0], factor), round_product(at[1], factor)) ^ kTransformedFlip;
+  };
+  if (plan.slots == 1) {
+    for (int p = 0; p < kPoints; ++p) store(target + p * plan.point_bytes, round(p, 0, factor_of(p)));
+    return;
+  }
+  for (int p = 0; p < kPoints; ++p) {
+    const S16s factor = factor_of(p);
+    uint8_t* row = target + p * plan.point_bytes;
+    for (int64_t slot = 0; slot < plan.slots; ++slot, row += plan.rows * kSlot) store(row, round(p, slot, factor));
   }
 }
 
@@ -250,88 +317,144 @@ void sum_windows(const Conv2dU8Call& call, const uint8_t* const* pixels, float* 
   }
 }
 
-// Transforms kInts output channels of a tile, from sums [point][kPanel], and writes what of it lies in the output.
+// kInts output channels of a tile.
 template <typename F>
 struct OutputJob {
-  const int32_t* sums;
-  const float* steps;    // of the tile
+  const int32_t* sums;   // [point][kMostRows][kPanel]
+  const float* steps;    // of the tile, [point]
   const float* factors;  // [point][kPanel]
-  const float* windows;
+  const float* windows;  // [output]
   int64_t channel;
 };
 
+// half[i][j]: the sums of column j, as floats, transformed.
 template <typename F>
-VOXPRESS_INLINE void transform_output(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const FinishLanes& lanes,
-                                      const TilePlace& place, const OutputJob<F>& job) {
+VOXPRESS_INLINE void transform_columns(const int32_t* sums, const float* steps, const float* factors,
+                                       F32s (&half)[F::kOut][F::kIn]) {
   constexpr int n = F::kIn;
-  F32s half[F::kOut][n];
   VOXPRESS_UNROLL
   for (int j = 0; j < n; ++j) {
     F32s m[n], y[F::kOut];
     VOXPRESS_UNROLL
     for (int i = 0; i < n; ++i) {
       const int p = i * n + j;
-      const F32s sum = __builtin_convertvector(load<S32s>(job.sums + p * kPanel), F32s);
-      m[i] = (sum * broadcast(job.steps[p])) * load<F32s>(job.factors + p * kPanel);
+      const F32s sum = __builtin_convertvector(load<S32s>(sums + p * WinogradPlan<F>::kPointSums), F32s);
+      m[i] = (sum * broadcast(steps[p])) * load<F32s>(factors + p * kPanel);
     }
     F::output(m, y);
     VOXPRESS_UNROLL
     for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
   }
-  VOXPRESS_UNROLL
-  for (int i = 0; i < F::kOut; ++i) {
-    if (place.frame + i >= plan.out_frames) break;
+}
+
+// Transforms sums and writes what of the tile lies in the output.
+template <typename F>
+void transform_output(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const FinishLanes& lanes,
+                      const TilePlace& place, const OutputJob<F>& job) {
+  const int64_t channels = call.shape->conv.out_channels;
+  F32s half[F::kOut][F::kIn];
+  transform_columns<F>(job.sums, job.steps, job.factors, half);
+  for (int i = 0; i < F::kOut && place.frame + i < plan.out_frames; ++i) {
     F32s y[F::kOut];
     F::output(half[i], y);
     const int64_t line = (place.n * plan.out_frames + place.frame + i) * plan.out_mel + place.mel;
     finish<F::kOut>(call, lanes,
-                    {line * call.shape->conv.out_channels + job.channel, job.channel, plan.out_mel - place.mel},
+                    {line * channels + job.channel, job.channel, channels - job.channel, plan.out_mel - place.mel},
                     job.windows + i * F::kOut, y);
   }
 }
 
-// One panel over the groups of a block: products, then outputs, group by group.
-template <typename F>
-struct WinogradJob {
-  const WinogradPlan<F>* plan;
-  const uint8_t* inputs;
-  const float* steps;
-  const float* windows;
-  int64_t first_tile;
-  int64_t groups;
-  int64_t panel;
-  int32_t* sums;
+// The same for a tile that lies in the output as a whole, all in bytes, without windows: nearly all of them.
+struct PlainOutput {
+  const float* bias;
+  const uint8_t* residual;
+  uint8_t* output;
+  int64_t line_bytes;   // from one output line to the next
+  int64_t pixel_bytes;  // from one output to the next
 };
 
+template <typename F, bool kResidual>
+__attribute__((noinline)) void transform_plain_output(const FinishLanes& lanes, const PlainOutput& at,
+                                                      const int32_t* sums, const float* steps, const float* factors) {
+  F32s half[F::kOut][F::kIn];
+  transform_columns<F>(sums, steps, factors, half);
+  const F32s bias = load<F32s>(at.bias);
+  const uint8_t* residual = at.residual;
+  uint8_t* output = at.output;
+  VOXPRESS_UNROLL
+  for (int i = 0; i < F::kOut; ++i, residual += at.line_bytes, output += at.line_bytes) {
+    F32s y[F::kOut];
+    F::output(half[i], y);
+    VOXPRESS_UNROLL
+    for (int j = 0; j < F::kOut; ++j) {
+      y[j] = y[j] + bias;
+      if constexpr (kResidual) {
+        const S32s value = widen_bytes(residual + j * at.pixel_bytes) - lanes.res_zero;
+        y[j] = y[j] + __builtin_convertvector(value, F32s) * lanes.res_multiplier;
+      }
+    }
+    store_rounded(y, lanes.low, output, at.pixel_bytes);
+  }
+}
+
+// The products of one group of tiles and one panel, point by point; F is there for the number of points.
 template <typename F, int kSlot>
 struct Products {
   template <int kR>
   struct Run {
-    static void run(const Conv2dU8Call& call, const WinogradJob<F>& job) {
+    __attribute__((noinline)) static void run(const WinogradPlan<F>& plan, const PreparedPanel<F>& panel,
+                                              const uint8_t* inputs, int32_t* sums) {
       constexpr int kPoints = WinogradPlan<F>::kPoints;
-      const WinogradPlan<F>& plan = *job.plan;
-      const PreparedPanel<F> panel(call.prepared, job.panel, plan.steps);
-      const FinishLanes lanes(call);
-      for (int64_t g = 0; g < job.groups; ++g) {
-        const uint8_t* inputs = job.inputs + g * plan.group_bytes;
-        for (int p = 0; p < kPoints; ++p) {
-          multiply<kR, kSlot>(inputs + p * plan.point_bytes, panel.weights + p * plan.steps * kStepBytes, plan.steps,
-                              panel.starts + p * kPanel, job.sums + p * kPanel, kPoints * kPanel);
-        }
-        for (int64_t m = 0; m < kR && job.first_tile + g * kR + m < plan.range.end; ++m) {
-          const TilePlace place = place_of(plan, job.first_tile + g * kR + m);
-          const int64_t row = g * kR + m;
-          for (int v = 0; v < kVectors && job.panel * kPanel + v * kInts < call.shape->conv.out_channels; ++v) {
-            transform_output<F>(
-                call, plan, lanes, place,
-                {job.sums + m * kPoints * kPanel + v * kInts, job.steps + row * WinogradPlan<F>::kPointsRound,
-                 panel.factors + v * kInts, job.windows + row * F::kOut * F::kOut, job.panel * kPanel + v * kInts});
-          }
-        }
+      for (int p = 0; p < kPoints; ++p) {
+        multiply<kR, kSlot>(inputs + p * plan.point_bytes, panel.weights + p * plan.steps * kStepBytes, plan.steps,
+                            panel.starts + p * kPanel, sums + p * WinogradPlan<F>::kPointSums);
       }
     }
   };
 };
+
+// A group of tiles whose products have been summed.
+template <typename F>
+struct SummedGroup {
+  int64_t first_tile;
+  int64_t tiles;
+  int64_t first_channel;
+  const int32_t* sums;
+  const float* steps;
+  const float* windows;
+};
+
+template <typename F>
+void write_group(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const PreparedPanel<F>& panel,
+                 const SummedGroup<F>& group) {
+  const FinishLanes lanes(call);
+  const int64_t channels = call.shape->conv.out_channels;
+  const auto* residual = static_cast<const uint8_t*>(call.tensors->residual);
+  auto* output = static_cast<uint8_t*>(call.tensors->output);
+  const bool plain = call.finish.offset == nullptr && call.shape->output == Element::kU8 &&
+                     (residual == nullptr || call.shape->residual == Element::kU8);
+  for (int64_t m = 0; m < group.tiles; ++m) {
+    const TilePlace place = place_of(plan, group.first_tile + m);
+    const bool inside = place.frame + F::kOut <= plan.out_frames && place.mel + F::kOut <= plan.out_mel;
+    for (int v = 0; v < kVectors && group.first_channel + v * kInts < channels; ++v) {
+      const int64_t channel = group.first_channel + v * kInts;
+      const OutputJob<F> job{group.sums + m * kPanel + v * kInts, group.steps + m * WinogradPlan<F>::kPointsRound,
+                             panel.factors + v * kInts, group.windows + m * F::kOut * F::kOut, channel};
+      if (!plain || !inside || channel + kInts > channels) {
+        transform_output<F>(call, plan, lanes, place, job);
+        continue;
+      }
+      const int64_t at = ((place.n * plan.out_frames + place.frame) * plan.out_mel + place.mel) * channels + channel;
+      PlainOutput to{call.finish.bias + channel, nullptr, output + at, plan.out_mel * channels, channels};
+      if (residual == nullptr) {
+        transform_plain_output<F, false>(lanes, to, job.sums, job.steps, job.factors);
+      } else {
+        to.residual = residual + at;
+        transform_plain_output<F, true>(lanes, to, job.sums, job.steps, job.factors);
+      }
+    }
+  }
+}
 
 // A row of the zero point, the inputs of a block with their steps and, for two-valued palettes, window sums, the 16-bit
 // inputs of the tiles of a vector, the sums of a group. Large enough for every share of the tiles.
@@ -348,10 +471,10 @@ struct WinogradScratch {
   WinogradScratch(const Conv2dShape& s, unsigned char* start) {
     constexpr int64_t kPoints = WinogradPlan<F>::kPoints;
     const WinogradPlan<F> plan(s, {});
-    const int64_t row_bytes = plan.row_bytes();
-    const int64_t largest_group = kPoints * (round_up(kRows * row_bytes, 64) + 64);
+    const int64_t row_bytes = plan.slots * plan.slot_bytes;
+    const int64_t largest_group = kPoints * (round_up(WinogradPlan<F>::kMostRows * row_bytes, 64) + 64);
     // One more, where the last tile has no neighbour to share its vectors.
-    const int64_t tiles = 1 + most(kRows, kTileBudgetBytes / (kPoints * row_bytes));
+    const int64_t tiles = 1 + most(WinogradPlan<F>::kMostRows, kTileBudgetBytes / (kPoints * row_bytes));
     const auto take = [&](int64_t size) {
       unsigned char* begin = start + bytes;
       bytes += round_up(size, 64);
@@ -362,7 +485,8 @@ struct WinogradScratch {
     steps = reinterpret_cast<float*>(take(tiles * WinogradPlan<F>::kPointsRound * static_cast<int64_t>(sizeof(float))));
     windows = reinterpret_cast<float*>(take(tiles * F::kOut * F::kOut * static_cast<int64_t>(sizeof(float))));
     wide = reinterpret_cast<S16s*>(take(kPoints * plan.slots * 2 * kBytes));
-    sums = reinterpret_cast<int32_t*>(take(kRows * kPoints * kPanel * static_cast<int64_t>(sizeof(int32_t))));
+    sums = reinterpret_cast<int32_t*>(
+        take(WinogradPlan<F>::kMostRows * kPoints * kPanel * static_cast<int64_t>(sizeof(int32_t))));
   }
 };
 
@@ -401,72 +525,6 @@ int64_t winograd_prepared_bytes(const Conv2dU8Shape& s) {
   return ceil_div(s.conv.out_channels, kPanel) * PreparedPanel<F>::bytes(ceil_div(s.conv.in_channels, kDepth));
 }
 
-// The integers of one output channel, transformed, for one point after the other of all input channels.
-template <typename F>
-void transform_weights(const int8_t* taps, int64_t tap_bytes, int32_t (&u)[F::kIn][F::kIn]) {
-  int32_t half[F::kIn][3];
-  for (int j = 0; j < 3; ++j) {
-    int32_t g[3], v[F::kIn];
-    for (int i = 0; i < 3; ++i) g[i] = taps[(i * 3 + j) * tap_bytes];
-    F::weights(g, v);
-    for (int i = 0; i < F::kIn; ++i) half[i][j] = v[i];
-  }
-  for (int i = 0; i < F::kIn; ++i) F::weights(half[i], u[i]);
-}
-
-template <typename F>
-void winograd_pack(const Conv2dU8Packing& packing) {
-  constexpr int kPoints = WinogradPlan<F>::kPoints;
-  const Conv2dShape& s = packing.shape->conv;
-  const int64_t steps = ceil_div(s.in_channels, kDepth);
-  const int64_t panel_bytes = PreparedPanel<F>::bytes(steps);
-  const Range range = share_of(ceil_div(s.out_channels, kPanel), packing.share);
-  for (int64_t panel = range.begin; panel < range.end; ++panel) {
-    unsigned char* at = packing.prepared + panel * panel_bytes;
-    std::memset(at, 0, static_cast<size_t>(panel_bytes));
-    auto* factors = reinterpret_cast<float*>(at);
-    auto* starts = reinterpret_cast<int32_t*>(at) + kPoints * kPanel;
-    auto* weights = reinterpret_cast<int8_t*>(at + kPoints * kPanel * 8);
-    for (int64_t j = 0; j < least(kPanel, s.out_channels - panel * kPanel); ++j) {
-      const int64_t o = panel * kPanel + j;
-      constexpr int64_t kChunk = 64;
-      int8_t taps[9][kChunk];
-      int32_t u[F::kIn][F::kIn];
-      int32_t largest[kPoints] = {};
-      for (int pass = 0; pass < 2; ++pass) {
-        for (int64_t i0 = 0; i0 < s.in_channels; i0 += kChunk) {
-          const int64_t count = least(kChunk, s.in_channels - i0);
-          for (int64_t tap = 0; tap < 9; ++tap) {
-            decode_int8(s, *packing.weights, *packing.palette, o, tap * s.in_channels + i0, count, taps[tap]);
-          }
-          for (int64_t c = 0; c < count; ++c) {
-            transform_weights<F>(taps[0] + c, kChunk, u);
-            for (int p = 0; p < kPoints; ++p) {
-              const int32_t value = u[p / F::kIn][p % F::kIn];
-              if (pass == 0) {
-                const int32_t size = value < 0 ? -value : value;
-                largest[p] = size > largest[p] ? size : largest[p];
-                continue;
-              }
-              const int32_t rounded = round_to_int8(value, rounding_factor(largest[p]));
-              const int64_t k = i0 + c;
-              weights[(p * steps + k / kDepth) * kStepBytes + place_in_step(k % kDepth, j)] =
-                  static_cast<int8_t>(rounded);
-              starts[p * kPanel + j] -= rounded * kRaised;
-            }
-          }
-        }
-      }
-      const float multiplier = channel_multiplier(*packing.shape, *packing.weights, *packing.palette, o);
-      for (int p = 0; p < kPoints; ++p) {
-        const float divisor = F::kWeights[p / F::kIn] * F::kWeights[p % F::kIn];
-        const float step = kRoundOne / static_cast<float>(rounding_factor(largest[p]));
-        factors[p * kPanel + j] = (step / divisor) * multiplier;
-      }
-    }
-  }
-}
-
 template <typename F>
 void winograd_run(const Conv2dU8Call& call) {
   const WinogradPlan<F> plan(call.shape->conv, call.share);
@@ -481,11 +539,21 @@ void winograd_run(const Conv2dU8Call& call) {
       transform_block<F, 2>(call, plan, scratch, first, groups);
     }
     for (int64_t p = 0; p < plan.panels; ++p) {
-      const WinogradJob<F> job{&plan, scratch.inputs, scratch.steps, scratch.windows, first, groups, p, scratch.sums};
-      if (plan.slot_channels == kBytes) {
-        WithRows<Products<F, kBytes>::template Run, kRows>::run(plan.rows, call, job);
-      } else if constexpr (kHalves) {
-        WithRows<Products<F, kBytes / 2>::template Run, kRows>::run(plan.rows, call, job);
+      const PreparedPanel<F> panel(call.prepared, p, plan.steps);
+      for (int64_t g = 0; g < groups; ++g) {
+        const uint8_t* inputs = scratch.inputs + g * plan.group_bytes;
+        if (plan.slot_bytes == kBytes) {
+          WithEvenRows<Products<F, kBytes>::template Run, WinogradPlan<F>::kMostRows>::run(plan.rows, plan, panel,
+                                                                                           inputs, scratch.sums);
+        } else if constexpr (kHalves) {
+          WithEvenRows<Products<F, kBytes / 2>::template Run, WinogradPlan<F>::kMostRows>::run(plan.rows, plan, panel,
+                                                                                               inputs, scratch.sums);
+        }
+        const int64_t tile = g * plan.rows;
+        write_group<F>(
+            call, plan, panel,
+            {first + tile, least(plan.rows, plan.range.end - first - tile), p * kPanel, scratch.sums,
+             scratch.steps + tile * WinogradPlan<F>::kPointsRound, scratch.windows + tile * F::kOut * F::kOut});
       }
     }
   }

@@ -15,16 +15,21 @@ namespace voxpress {
 namespace {
 
 constexpr int64_t kTileBudgetBytes = 512 << 10;  // of transformed inputs in a block
+// Weights that are expanded at each call take room from the cache anyway, and inputs that all lie in one block are
+// transformed only once.
+constexpr int64_t kPalTileBudgetBytes = 1280 << 10;
+constexpr int64_t kPalPanelBudgetBytes = 640 << 10;  // of panels that are expanded before the blocks go over them
 
 template <typename F>
 struct WinogradPlan {
   static constexpr int kPoints = F::kIn * F::kIn;
+  static constexpr int64_t kPointGap = 16;
 
   int64_t out_frames;
   int64_t out_mel;
   int64_t tiles_frames;
   int64_t tiles_mel;
-  int64_t tiles;
+  Range range;           // of tiles
   int64_t depth_blocks;  // of kLanes input channels
   int64_t panels;
   int64_t panel_floats;  // of prepared weights: [point][depth][kPanel]
@@ -34,29 +39,34 @@ struct WinogradPlan {
   int64_t point_floats;
   int64_t group_floats;
   int64_t groups_per_block;
+  int64_t budget_bytes;
 
-  explicit WinogradPlan(const Conv2dShape& s) {
+  WinogradPlan(const Conv2dShape& s, const Share& share, int64_t budget) {
+    budget_bytes = budget;
     out_frames = conv2d_out_frames(s);
     out_mel = conv2d_out_mel(s);
     tiles_frames = ceil_div(out_frames, F::kOut);
     tiles_mel = ceil_div(out_mel, F::kOut);
-    tiles = s.batch * tiles_frames * tiles_mel;
+    range = share_of(s.batch * tiles_frames * tiles_mel, share);
+    const int64_t tiles = most(1, range.end - range.begin);
     depth_blocks = ceil_div(s.in_channels, kLanes);
     panels = ceil_div(s.out_channels, kPanel);
     panel_floats = kPoints * s.in_channels * kPanel;
     rows = rows_per_group(tiles);
-    point_floats = depth_blocks * rows * kLanes + 16;
+    point_floats = depth_blocks * rows * kLanes + kPointGap;
     group_floats = kPoints * point_floats;
-    const int64_t fitting = kTileBudgetBytes / (group_floats * static_cast<int64_t>(sizeof(float)));
+    const int64_t fitting = budget_bytes / (group_floats * static_cast<int64_t>(sizeof(float)));
     groups_per_block = most(1, least(fitting, ceil_div(tiles, rows)));
   }
 
-  // Scratch: a row of zeros, the transformed inputs of a block, the sums of a group [rows][point][kPanel].
+  // Scratch: a row of zeros, the transformed inputs of a block, the sums of a group [rows][point][kPanel]; enough for
+  // every share of the tiles, and with it any number of rows.
   int64_t zeros_bytes() const { return round_up(depth_blocks * kLanes * static_cast<int64_t>(sizeof(float)), 64); }
   int64_t inputs_bytes() const {
-    return round_up(groups_per_block * group_floats * static_cast<int64_t>(sizeof(float)), 64);
+    const int64_t largest_group = kPoints * (depth_blocks * kRows * kLanes + kPointGap);
+    return round_up(most(budget_bytes, largest_group * static_cast<int64_t>(sizeof(float))), 64);
   }
-  int64_t sums_bytes() const { return rows * kPoints * kPanel * static_cast<int64_t>(sizeof(float)); }
+  int64_t sums_bytes() const { return kRows * kPoints * kPanel * static_cast<int64_t>(sizeof(float)); }
 };
 
 // A tile's place in the output.
@@ -180,7 +190,7 @@ struct Products {
           store_sums<kR>(sum, kPoints * kPanel, job.sums + point * kPanel);
         }
         const int64_t first = job.first_tile + g * kR;
-        for (int m = 0; m < kR && first + m < plan.tiles; ++m) {
+        for (int m = 0; m < kR && first + m < plan.range.end; ++m) {
           const TilePlace place = place_of(plan, first + m);
           for (int v = 0; v < kVectors && job.first_channel + v * kLanes < call.shape->out_channels; ++v) {
             transform_output(call, plan, place, job.sums + m * kPoints * kPanel + v * kLanes,
@@ -192,32 +202,62 @@ struct Products {
   };
 };
 
+// Where in the scratch things lie.
+template <typename F>
+struct WinogradScratch {
+  float* zeros;
+  float* inputs;
+  float* sums;
+
+  WinogradScratch(const WinogradPlan<F>& plan, unsigned char* at) {
+    zeros = reinterpret_cast<float*>(at);
+    inputs = reinterpret_cast<float*>(at + plan.zeros_bytes());
+    sums = reinterpret_cast<float*>(at + plan.zeros_bytes() + plan.inputs_bytes());
+  }
+  static int64_t bytes(const WinogradPlan<F>& plan) {
+    return plan.zeros_bytes() + plan.inputs_bytes() + plan.sums_bytes();
+  }
+};
+
 template <typename F>
 int64_t winograd_scratch_bytes(const Conv2dShape& s) {
-  const WinogradPlan<F> plan(s);
-  return plan.zeros_bytes() + plan.inputs_bytes() + plan.sums_bytes();
+  return WinogradScratch<F>::bytes(WinogradPlan<F>(s, {}, kTileBudgetBytes));
+}
+
+template <typename F>
+void transform_block(const Conv2dCall& call, const WinogradPlan<F>& plan, const WinogradScratch<F>& scratch,
+                     int64_t first, int64_t groups) {
+  for (int64_t row = 0; row < groups * plan.rows; ++row) {
+    // Rows behind the last tile are multiplied like the others, and not written: any tile does for them.
+    const int64_t tile = least(first + row, plan.range.end - 1);
+    transform_tile(call, plan, tile, scratch.zeros,
+                   scratch.inputs + row / plan.rows * plan.group_floats + row % plan.rows * kLanes);
+  }
+}
+
+// Panels [panel, end), of which `weights` holds the first, over all tiles. Inputs are transformed unless they all lie
+// in the scratch already.
+template <typename F>
+void run_panels(const Conv2dCall& call, const WinogradPlan<F>& plan, const WinogradScratch<F>& scratch, int64_t panel,
+                int64_t end, const float* weights) {
+  const int64_t block = plan.groups_per_block * plan.rows;
+  for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
+    const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
+    if (panel == 0 || block < plan.range.end - plan.range.begin) transform_block(call, plan, scratch, first, groups);
+    for (int64_t p = panel; p < end; ++p) {
+      const WinogradJob<F> job{&plan,      scratch.inputs, first, groups, weights + (p - panel) * plan.panel_floats,
+                               p * kPanel, scratch.sums};
+      WithRows<Products<F>::template Run, kRows>::run(plan.rows, call, job);
+    }
+  }
 }
 
 template <typename F>
 void winograd_run(const Conv2dCall& call) {
-  const WinogradPlan<F> plan(*call.shape);
-  float* zeros = reinterpret_cast<float*>(call.scratch);
-  float* inputs = reinterpret_cast<float*>(call.scratch + plan.zeros_bytes());
-  float* sums = reinterpret_cast<float*>(call.scratch + plan.zeros_bytes() + plan.inputs_bytes());
-  for (int64_t j = 0; j < plan.depth_blocks * kLanes; ++j) zeros[j] = 0.0f;
-  const int64_t block = plan.groups_per_block * plan.rows;
-  for (int64_t first = 0; first < plan.tiles; first += block) {
-    const int64_t groups = least(plan.groups_per_block, ceil_div(plan.tiles - first, plan.rows));
-    for (int64_t row = 0; row < groups * plan.rows; ++row) {
-      // Rows behind the last tile are multiplied like the others, and not written: any tile does for them.
-      const int64_t tile = least(first + row, plan.tiles - 1);
-      transform_tile(call, plan, tile, zeros, inputs + row / plan.rows * plan.group_floats + row % plan.rows * kLanes);
-    }
-    for (int64_t p = 0; p < plan.panels; ++p) {
-      const WinogradJob<F> job{&plan, inputs, first, groups, call.prepared + p * plan.panel_floats, p * kPanel, sums};
-      WithRows<Products<F>::template Run, kRows>::run(plan.rows, call, job);
-    }
-  }
+  const WinogradPlan<F> plan(*call.shape, call.share, kTileBudgetBytes);
+  const WinogradScratch<F> scratch(plan, call.scratch);
+  for (int64_t j = 0; j < plan.depth_blocks * kLanes; ++j) scratch.zeros[j] = 0.0f;
+  run_panels(call, plan, scratch, 0, plan.panels, call.prepared);
 }
 
 template <typename F>
@@ -255,29 +295,65 @@ VOXPRESS_INLINE void transform_weights(const float* taps, int64_t tap_floats, fl
 constexpr int64_t kPackChunk = 16;  // input channels transposed at a time
 
 template <typename F>
-void winograd_pack(const Conv2dShape& s, const Conv2dWeights& weights, float* prepared) {
-  Palette palette;
-  load_palette(s, weights, &palette);
+void fill_winograd_panel(const Conv2dShape& s, const Conv2dWeights& weights, const Palette& palette, int64_t panel,
+                         float* prepared) {
   const int64_t point_floats = s.in_channels * kPanel;
-  for (int64_t panel = 0; panel < s.out_channels;
-       panel += kPanel, prepared += WinogradPlan<F>::kPoints * point_floats) {
-    for (int64_t c0 = 0; c0 < s.in_channels; c0 += kPackChunk) {
-      const int64_t count = least(kPackChunk, s.in_channels - c0);
-      float taps[9][kPackChunk][kPanel] = {};
-      for (int64_t j = 0; j < least(kPanel, s.out_channels - panel); ++j) {
-        for (int64_t tap = 0; tap < 9; ++tap) {
-          float values[kPackChunk];
-          decode_weights(s, weights, palette, ((panel + j) * 9 + tap) * s.in_channels + c0, count, values);
-          for (int64_t c = 0; c < count; ++c) taps[tap][c][j] = values[c];
-        }
-      }
-      for (int64_t c = 0; c < count; ++c) {
-        for (int v = 0; v < kVectors; ++v) {
-          transform_weights<F>(taps[0][c] + v * kLanes, kPackChunk * kPanel, prepared + (c0 + c) * kPanel + v * kLanes,
-                               point_floats);
-        }
+  for (int64_t c0 = 0; c0 < s.in_channels; c0 += kPackChunk) {
+    const int64_t count = least(kPackChunk, s.in_channels - c0);
+    float taps[9][kPackChunk][kPanel] = {};
+    for (int64_t j = 0; j < least(kPanel, s.out_channels - panel * kPanel); ++j) {
+      for (int64_t tap = 0; tap < 9; ++tap) {
+        float values[kPackChunk];
+        decode_weights(s, weights, palette, ((panel * kPanel + j) * 9 + tap) * s.in_channels + c0, count, values);
+        for (int64_t c = 0; c < count; ++c) taps[tap][c][j] = values[c];
       }
     }
+    for (int64_t c = 0; c < count; ++c) {
+      for (int v = 0; v < kVectors; ++v) {
+        transform_weights<F>(taps[0][c] + v * kLanes, kPackChunk * kPanel, prepared + (c0 + c) * kPanel + v * kLanes,
+                             point_floats);
+      }
+    }
+  }
+}
+
+template <typename F>
+void winograd_pack(const Conv2dShape& s, const Conv2dWeights& weights, float* prepared) {
+  const WinogradPlan<F> plan(s, {}, kTileBudgetBytes);
+  Palette palette;
+  load_palette(s, weights, &palette);
+  for (int64_t p = 0; p < plan.panels; ++p) {
+    fill_winograd_panel<F>(s, weights, palette, p, prepared + p * plan.panel_floats);
+  }
+}
+
+// Without prepared weights: some panels are expanded, go over all tiles, and the next take their place.
+template <typename F>
+int64_t pal_panels(const WinogradPlan<F>& plan) {
+  const int64_t panel_bytes = plan.panel_floats * static_cast<int64_t>(sizeof(float));
+  return most(1, least(kPalPanelBudgetBytes / panel_bytes, plan.panels));
+}
+
+template <typename F>
+int64_t winograd_pal_scratch_bytes(const Conv2dShape& s) {
+  const WinogradPlan<F> plan(s, {}, kPalTileBudgetBytes);
+  return WinogradScratch<F>::bytes(plan) + pal_panels(plan) * plan.panel_floats * static_cast<int64_t>(sizeof(float));
+}
+
+template <typename F>
+void winograd_pal_run(const Conv2dCall& call) {
+  const WinogradPlan<F> plan(*call.shape, call.share, kPalTileBudgetBytes);
+  const WinogradScratch<F> scratch(plan, call.scratch);
+  auto* weights = reinterpret_cast<float*>(call.scratch + WinogradScratch<F>::bytes(plan));
+  for (int64_t j = 0; j < plan.depth_blocks * kLanes; ++j) scratch.zeros[j] = 0.0f;
+  Palette palette;
+  load_palette(*call.shape, *call.weights, &palette);
+  for (int64_t panel = 0; panel < plan.panels; panel += pal_panels(plan)) {
+    const int64_t end = least(panel + pal_panels(plan), plan.panels);
+    for (int64_t p = panel; p < end; ++p) {
+      fill_winograd_panel<F>(*call.shape, *call.weights, palette, p, weights + (p - panel) * plan.panel_floats);
+    }
+    run_panels(call, plan, scratch, panel, end, weights);
   }
 }
 

@@ -1,6 +1,7 @@
 // Runs random layers on every instruction set that the machine has, from codes and packed, against the formula in
-// double. For machines without Python, emulated ones above all: compare_isas [layers]. Prints each layer that is off
-// and the number of comparisons; the exit status is the number of failures, at most 100.
+// double, and as many of the family conv2d_u8 against the portable kernels. For machines without Python, emulated ones
+// above all: compare_isas [layers]. Prints each layer that is off and the number of comparisons; the exit status is the
+// number of failures, at most 100.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include "base/isa.h"
 #include "base/usage.h"
 #include "bitpack/unpack.h"
+#include "compare_u8.h"
 #include "conv/conv2d.h"
 
 namespace {
@@ -171,7 +173,7 @@ int main(int argc, char** argv) {
   for (long j = 0; j < layers; ++j) {
     Layer layer = random_layer();
     const std::vector<double> wanted = expected(&layer);
-    for (const Isa isa : {Isa::kPortable, Isa::kNeon, Isa::kAvx2, Isa::kAvx512}) {
+    for (const Isa isa : {Isa::kPortable, Isa::kNeon, Isa::kAvx2, Isa::kAvx512}) {  // fp32 kernels have no others
       if (select_isa(isa_name(isa)) != Status::kOk) continue;
       for (const bool packed : {false, true}) {
         failures += right(layer, wanted, packed) ? 0 : 1;
@@ -179,8 +181,10 @@ int main(int argc, char** argv) {
       }
     }
   }
+  const Comparison u8 = compare_u8(layers);
   char used[4096];
   kernels_used(used, sizeof(used));
-  std::printf("%d comparisons, %d failures, kernels %s\n", comparisons, failures, used);
-  return std::min(failures, 100);
+  std::printf("%d comparisons, %d failures; conv2d_u8: %d comparisons, %d failures; kernels %s\n", comparisons,
+              failures, u8.comparisons, u8.failures, used);
+  return std::min(failures + u8.failures, 100);
 }
