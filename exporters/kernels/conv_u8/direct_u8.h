@@ -52,16 +52,15 @@ struct DirectScratch {
 
   DirectScratch(const Conv2dShape& s, unsigned char* start) {
     const DirectPlan plan(s, {});
-    const int64_t row_bytes = plan.slots * kBytes * kInputBytes;
-    const int64_t gathered_bytes = most(kGatherBudgetBytes, kRows * row_bytes);
-    const int64_t rows = most(kRows, kGatherBudgetBytes / row_bytes);
+    const int64_t gathered_bytes = most(kGatherBudgetBytes, plan.slots * kRows * kBytes);
+    const int64_t rows = most(kRows, kGatherBudgetBytes / (plan.slots * kBytes));
     gathered = start;
     windows = reinterpret_cast<float*>(start + gathered_bytes);
     bytes = gathered_bytes + round_up((rows + kRows) * static_cast<int64_t>(sizeof(float)), 64);
   }
 };
 
-// A row of a group, written from front to back: its inputs lie in slots of kBytes, `step` bytes apart.
+// A row of a group, written from front to back: its bytes lie in slots of kBytes, `step` apart.
 class RowWriter {
  public:
   RowWriter(uint8_t* slot, int64_t step) : slot_(slot), step_(step) {}
@@ -77,6 +76,7 @@ class RowWriter {
       }
       source += part;
       count -= part;
+      advance(part);
     }
   }
 
@@ -89,17 +89,10 @@ class RowWriter {
     }
   }
 
-  // Behind the last byte.
-  void end() {
-    if (at_ > 0) store_bytes(slot_, load<U8s>(slot_));
-  }
-
  private:
-  // A slot collects bytes and becomes inputs when it is full.
   void advance(int64_t part) {
     at_ += part;
     if (at_ < kBytes) return;
-    end();
     at_ = 0;
     slot_ += step_;
   }
@@ -138,7 +131,6 @@ void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t*
     }
   }
   row.fill(zero, plan.steps * kDepth - plan.row_bytes);
-  row.end();
 }
 
 // The sum of a gathered row.
@@ -155,7 +147,7 @@ void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_gr
   const uint8_t* input = static_cast<const uint8_t*>(call.tensors->input) + channel_group * plan.depth;
   Position position(call.shape->conv, first);
   for (int64_t row = 0; row < groups * plan.rows; ++row) {
-    uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kBytes * kInputBytes;
+    uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kBytes;
     // Rows behind the last position are multiplied like the others, and not written: any position does for them.
     gather_row(call, plan, input, position, {target, plan.rows * kBytes});
     if (first + row + 1 < plan.range.end) position.advance();

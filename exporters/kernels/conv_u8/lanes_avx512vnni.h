@@ -44,11 +44,7 @@ VOXPRESS_INLINE U8s load_halves(const uint8_t* low, const uint8_t* high) {
 }
 
 VOXPRESS_INLINE S16s round_product(S16s a, S16s b) { return (S16s)_mm512_mulhrs_epi16((__m512i)a, (__m512i)b); }
-VOXPRESS_INLINE void store_inputs(uint8_t* target, S16s low, S16s high) {
-  store(target, (U8s)_mm512_packs_epi16((__m512i)low, (__m512i)high) ^ kRaised);
-}
-VOXPRESS_INLINE void store_bytes(uint8_t* target, U8s bytes) { store(target, bytes); }
-VOXPRESS_INLINE int32_t input_at(const uint8_t* row, int64_t k) { return row[k]; }
+VOXPRESS_INLINE U8s narrow(S16s low, S16s high) { return (U8s)_mm512_packs_epi16((__m512i)low, (__m512i)high); }
 VOXPRESS_INLINE U16s magnitude(S16s a) { return (U16s)_mm512_abs_epi16((__m512i)a); }
 VOXPRESS_INLINE U16s larger(U16s a, U16s b) { return (U16s)_mm512_max_epu16((__m512i)a, (__m512i)b); }
 

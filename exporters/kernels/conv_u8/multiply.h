@@ -1,7 +1,7 @@
 // The inner product of the integer kernels: kR rows of bytes times one panel of int8 weights.
 //
-// Rows lie in groups: [depth / kSlot][kR][kSlot inputs], so that all of a group are at constant distances; kSlot is
-// kBytes, or half of it for few channels. A panel of weights is [depth / kDepth][kPanel * kDepth].
+// Rows lie in groups: [depth / kSlot][kR][kSlot bytes], so that all of a group are at constant distances; kSlot is
+// kBytes, or half of it for few channels. A panel of weights is [depth / kDepth][kPanel][kDepth].
 #pragma once
 
 #include VOXPRESS_LANES_HEADER
@@ -30,9 +30,7 @@ struct WithEvenRows {
 };
 
 constexpr int kPrefetchBytes = 1024;
-constexpr int kStepBytes = kPanel * kDepth;  // of weights
-constexpr int kLineBytes = 64;
-static_assert(kInputSteps == 1 || kInputSteps == 4, "multiply_steps is written out for these");
+constexpr int kStepBytes = kVectors * kBytes;  // of weights
 
 VOXPRESS_INLINE S32s broadcast_inputs(const uint8_t* inputs) {
   int32_t four;
@@ -45,7 +43,10 @@ VOXPRESS_INLINE void multiply_step(const uint8_t* inputs, int64_t row_bytes, con
                                    S32s (&sum)[kR][kVectors]) {
   S32s w[kVectors];
   VOXPRESS_UNROLL
-  for (int v = 0; v < kVectors; ++v) w[v] = load_weights(weights + v * kInts * kDepth);
+  for (int v = 0; v < kVectors; ++v) {
+    w[v] = load<S32s>(weights + v * kBytes);
+    __builtin_prefetch(weights + kPrefetchBytes + v * kBytes);
+  }
   VOXPRESS_UNROLL
   for (int m = 0; m < kR; ++m) {
     const S32s x = broadcast_inputs(inputs + m * row_bytes);
@@ -66,16 +67,14 @@ VOXPRESS_INLINE void multiply(const uint8_t* inputs, const int8_t* weights, int6
     VOXPRESS_UNROLL
     for (int m = 0; m < kR; ++m) sum[m][v] = first;
   }
-  constexpr int kRowBytes = kSlot * kInputBytes;
-  constexpr int kLoadBytes = kInputSteps * kDepth * kInputBytes;
-  for (; steps >= kSteps; steps -= kSteps, inputs += kR * kRowBytes) {
+  for (; steps >= kSteps; steps -= kSteps, inputs += kR * kSlot) {
     VOXPRESS_KEEP_LOOP
-    for (int k = 0; k < kSteps / kInputSteps; ++k, weights += kInputSteps * kStepBytes) {
-      multiply_steps<kR, true>({inputs + k * kLoadBytes, kRowBytes}, kInputSteps, weights, sum);
+    for (int k = 0; k < kSteps; ++k, weights += kStepBytes) {
+      multiply_step<kR>(inputs + k * kDepth, kSlot, weights, sum);
     }
   }
-  for (; steps > 0; steps -= kInputSteps, inputs += kLoadBytes, weights += kInputSteps * kStepBytes) {
-    multiply_steps<kR, false>({inputs, kRowBytes}, steps, weights, sum);
+  for (int64_t k = 0; k < steps; ++k, weights += kStepBytes) {
+    multiply_step<kR>(inputs + k * kDepth, kSlot, weights, sum);
   }
   VOXPRESS_UNROLL
   for (int m = 0; m < kR; ++m) {

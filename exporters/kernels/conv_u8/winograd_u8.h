@@ -2,7 +2,7 @@
 // blocks go, conv2d_u8_portable.cc for what is computed.
 //
 // Vectors of bytes hold the channels of one tile or, where there are no more channels than half a vector has bytes,
-// those of two neighbouring tiles (if kHalves): kTiles.
+// those of two neighbouring tiles: kTiles.
 #pragma once
 
 #include "conv_u8/finish.h"
@@ -28,10 +28,10 @@ struct WinogradPlan {
 
   int64_t out_frames, out_mel;
   int64_t tiles_frames, tiles_mel;
-  Range range;            // of tiles
-  int64_t slot_channels;  // of a row: kBytes, or half of it
-  int64_t slots;          // of a row
-  int64_t steps;          // of kDepth input channels
+  Range range;         // of tiles
+  int64_t slot_bytes;  // of a row: kBytes, or half of it
+  int64_t slots;       // of a row
+  int64_t steps;       // of kDepth input channels
   int64_t panels;
   int64_t rows;         // tiles per group
   int64_t point_bytes;  // of a group's inputs at one point, some room behind it
@@ -55,7 +55,6 @@ struct WinogradPlan {
     groups_per_block = most(1, least(kTileBudgetBytes / group_bytes, ceil_div(tiles, rows)));
   }
 
-  int64_t row_bytes() const { return slots * slot_channels * kInputBytes; }
   int64_t block_tiles() const { return groups_per_block * rows; }
 };
 
@@ -258,16 +257,12 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
   alignas(64) int32_t sizes[2][kPointsRound];
   alignas(64) int32_t pairs[2][kPointsRound];
   for (int p = 0; p < kPointsRound; p += 8) {
-    if constexpr (kHalves) {
-      int32_t found[16];
-      largest_of_eight(largest + p, found);
-      for (int j = 0; j < 8; ++j) {
-        const int32_t both = found[j] > found[8 + j] ? found[j] : found[8 + j];
-        sizes[0][p + j] = kTiles == 1 ? both : found[j];
-        sizes[1][p + j] = found[8 + j];
-      }
-    } else {
-      largest_of_eight(largest + p, sizes[0] + p);
+    int32_t found[16];
+    largest_of_eight(largest + p, found);
+    for (int j = 0; j < 8; ++j) {
+      const int32_t both = found[j] > found[8 + j] ? found[j] : found[8 + j];
+      sizes[0][p + j] = kTiles == 1 ? both : found[j];
+      sizes[1][p + j] = found[8 + j];
     }
   }
   for (int tile = 0; tile < kTiles; ++tile) {
@@ -480,7 +475,7 @@ struct WinogradScratch {
       bytes += round_up(size, 64);
       return begin;
     };
-    zeros = take(most(plan.slots * plan.slot_channels, kBytes));
+    zeros = take(most(row_bytes, kBytes));
     inputs = take(most(kTileBudgetBytes, largest_group));
     steps = reinterpret_cast<float*>(take(tiles * WinogradPlan<F>::kPointsRound * static_cast<int64_t>(sizeof(float))));
     windows = reinterpret_cast<float*>(take(tiles * F::kOut * F::kOut * static_cast<int64_t>(sizeof(float))));
@@ -514,7 +509,7 @@ void transform_block(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
         }
       }
       transform_tiles<F, kTiles>(call, plan, pixels, scratch.zeros, scratch.wide,
-                                 scratch.inputs + g * plan.group_bytes + m * kSlot * kInputBytes,
+                                 scratch.inputs + g * plan.group_bytes + m * kSlot,
                                  scratch.steps + row * WinogradPlan<F>::kPointsRound);
     }
   }
@@ -529,11 +524,11 @@ template <typename F>
 void winograd_run(const Conv2dU8Call& call) {
   const WinogradPlan<F> plan(call.shape->conv, call.share);
   const WinogradScratch<F> scratch(call.shape->conv, call.scratch);
-  std::memset(scratch.zeros, call.shape->in.zero, static_cast<size_t>(most(plan.slots * plan.slot_channels, kBytes)));
+  std::memset(scratch.zeros, call.shape->in.zero, static_cast<size_t>(most(plan.slots * plan.slot_bytes, kBytes)));
   const int64_t block = plan.block_tiles();
   for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
     const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
-    if (plan.slot_channels == kBytes) {
+    if (plan.slot_bytes == kBytes) {
       transform_block<F, 1>(call, plan, scratch, first, groups);
     } else if constexpr (kHalves) {
       transform_block<F, 2>(call, plan, scratch, first, groups);
