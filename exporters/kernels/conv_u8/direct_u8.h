@@ -11,7 +11,8 @@
 namespace voxpress {
 namespace {
 
-constexpr int64_t kGatherBudgetBytes = 128 << 10;  // of gathered rows at a time
+constexpr int64_t kGatherBudgetBytes = 128 << 10;     // of gathered rows at a time
+constexpr int64_t kSlotBytes = kBytes * kInputBytes;  // of kBytes inputs of a row
 
 struct DirectPlan {
   int64_t taps;
@@ -39,7 +40,7 @@ struct DirectPlan {
     range = share_of(s.batch * conv2d_out_frames(s) * conv2d_out_mel(s), share);
     const int64_t positions = most(1, range.end - range.begin);
     rows = rows_per_group(positions, kRows);
-    group_bytes = slots * rows * kBytes;
+    group_bytes = rows * slots * kSlotBytes;
     groups_per_block = most(1, least(kGatherBudgetBytes / group_bytes, ceil_div(positions, rows)));
   }
 };
@@ -52,15 +53,15 @@ struct DirectScratch {
 
   DirectScratch(const Conv2dShape& s, unsigned char* start) {
     const DirectPlan plan(s, {});
-    const int64_t gathered_bytes = most(kGatherBudgetBytes, plan.slots * kRows * kBytes);
-    const int64_t rows = most(kRows, kGatherBudgetBytes / (plan.slots * kBytes));
+    const int64_t gathered_bytes = most(kGatherBudgetBytes, plan.slots * kRows * kSlotBytes);
+    const int64_t rows = most(kRows, kGatherBudgetBytes / (plan.slots * kSlotBytes));
     gathered = start;
     windows = reinterpret_cast<float*>(start + gathered_bytes);
     bytes = gathered_bytes + round_up((rows + kRows) * static_cast<int64_t>(sizeof(float)), 64);
   }
 };
 
-// A row of a group, written from front to back: its bytes lie in slots of kBytes, `step` apart.
+// A row of a group, written from front to back: its inputs lie in slots of kSlotBytes, `step` bytes apart.
 class RowWriter {
  public:
   RowWriter(uint8_t* slot, int64_t step) : slot_(slot), step_(step) {}
@@ -69,30 +70,37 @@ class RowWriter {
     while (count > 0) {
       const int64_t part = least(kBytes - at_, count);
       if (part == kBytes) {
-        store(slot_, load<U8s>(source) ^ kGatheredFlip);
+        store_gathered(slot_, load<U8s>(source));
+        slot_ += step_;
       } else {
         std::memcpy(slot_ + at_, source, static_cast<size_t>(part));
-        for (int64_t j = at_; kGatheredFlip != 0 && j < at_ + part; ++j) slot_[j] ^= kGatheredFlip;
+        advance(part);
       }
       source += part;
       count -= part;
-      advance(part);
     }
   }
 
   void fill(uint8_t value, int64_t count) {
     while (count > 0) {
       const int64_t part = least(kBytes - at_, count);
-      std::memset(slot_ + at_, value ^ kGatheredFlip, static_cast<size_t>(part));
+      std::memset(slot_ + at_, value, static_cast<size_t>(part));
       count -= part;
       advance(part);
     }
   }
 
+  // Behind the last byte.
+  void end() {
+    if (at_ > 0) store_gathered(slot_, load<U8s>(slot_));
+  }
+
  private:
+  // A slot collects bytes; when it is full they become inputs.
   void advance(int64_t part) {
     at_ += part;
     if (at_ < kBytes) return;
+    end();
     at_ = 0;
     slot_ += step_;
   }
@@ -131,13 +139,14 @@ void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t*
     }
   }
   row.fill(zero, plan.steps * kDepth - plan.row_bytes);
+  row.end();
 }
 
 // The sum of a gathered row.
 float sum_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* row) {
   int32_t sum = 0;
   for (int64_t k = 0; k < plan.row_bytes; ++k) {
-    sum += row[k / kBytes * plan.rows * kBytes + k % kBytes] ^ kGatheredFlip;
+    sum += input_at(row + k / kBytes * plan.rows * kSlotBytes, k % kBytes);
   }
   return static_cast<float>(sum - static_cast<int32_t>(plan.row_bytes) * call.shape->in.zero);
 }
@@ -147,9 +156,9 @@ void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_gr
   const uint8_t* input = static_cast<const uint8_t*>(call.tensors->input) + channel_group * plan.depth;
   Position position(call.shape->conv, first);
   for (int64_t row = 0; row < groups * plan.rows; ++row) {
-    uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kBytes;
+    uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kSlotBytes;
     // Rows behind the last position are multiplied like the others, and not written: any position does for them.
-    gather_row(call, plan, input, position, {target, plan.rows * kBytes});
+    gather_row(call, plan, input, position, {target, plan.rows * kSlotBytes});
     if (first + row + 1 < plan.range.end) position.advance();
     if (call.finish.offset != nullptr) scratch.windows[row] = sum_row(call, plan, target);
   }
@@ -224,6 +233,7 @@ void direct_pack(const Conv2dU8Packing& packing) {
       }
     }
     add_weights(weights, plan.steps, -(packing.shape->in.zero - kGatheredFlip), starts);
+    arrange_weights(weights, plan.steps);
   }
 }
 
@@ -242,8 +252,8 @@ void direct_run(const Conv2dU8Call& call) {
         const unsigned char* panel = call.prepared + (group * plan.panels + p) * plan.panel_bytes;
         for (int64_t g = 0; g < groups; ++g) {
           alignas(kBytes) int32_t sums[(kRows + kTogether) * kPanel];
-          WithEvenRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel, plan.steps,
-                                                  sums);
+          WithSteppedRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel,
+                                                     plan.steps, sums);
           std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // no sums, but converted
           const int64_t position = g * plan.rows;
           write_positions(call, {sums, scratch.windows + position, first + position,

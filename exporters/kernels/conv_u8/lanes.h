@@ -1,12 +1,22 @@
 // What the integer kernels are written in. Included by lanes_<isa>.h after it has defined VOXPRESS_BYTES, the bytes of
-// a vector register, and VOXPRESS_ROWS_U8, the positions that are summed in registers; it then adds what has no
-// operator:
+// a vector register, VOXPRESS_VECTORS_U8 and VOXPRESS_ROWS_U8, the vectors of output channels and the positions that
+// are summed in registers; it then adds what has no operator:
 //
-//   widen_low, widen_high  bytes to 16 bits; of every 16 bytes the first and the last eight. What is narrowed later is
-//   in narrow                 order again round_product          (a * b + 2^14) >> 15 magnitude, larger      |a|;
-//   max(a, b) dot                    sum[o] + the products of kDepth inputs, the same for all o, and kDepth weights of
-//   o
-//   ...
+//   interleave_low, interleave_high  bytes of two vectors, side by side: of their first halves, or of every 16 bytes'
+//   widen_low, widen_high            in the same order bytes to 16 bits; pair_products what they are for
+//   narrow                           16 bits to signed bytes, in order again
+//   round_product                    (a * b + 2^14) >> 15
+//   magnitude, larger                |a|; max(a, b)
+//   dot_lanes                        sum[o] + the products of kDepth inputs and kDepth weights of lane o
+//
+// and, for the loop that takes nearly all the time, how inputs and weights are to lie in memory:
+//
+//   kDotDepth, kInputBytes  products that are summed in a lane at a time, and the bytes of an input in its row
+//   kInputSteps             times kDotDepth inputs are loaded at a time
+//   store_transformed       16-bit numbers as inputs
+//   store_gathered          bytes as inputs; input_at reads one again
+//   arrange_step            weights of kDepth inputs from [kPanel][kDepth] to what dot wants
+//   dot<step>               sum[o] += the products of kDotDepth inputs, the same for all o, and kDotDepth weights of o
 //
 // As in conv/vector.h everything lies in an unnamed namespace.
 #pragma once
@@ -22,7 +32,7 @@ namespace {
 constexpr int kBytes = VOXPRESS_BYTES;
 constexpr int kShorts = kBytes / 2;
 constexpr int kInts = kBytes / 4;
-constexpr int kDepth = 4;  // products that are summed in a lane by one instruction
+constexpr int kDepth = 4;  // input channels are padded to a multiple of it, by weights of zero
 constexpr int kRows = VOXPRESS_ROWS_U8;
 constexpr int kVectors = VOXPRESS_VECTORS_U8;
 constexpr int kPanel = kVectors * kInts;  // output channels of a panel
@@ -46,6 +56,9 @@ VOXPRESS_INLINE void store(void* target, Vector value) {
 }
 
 VOXPRESS_INLINE F32s broadcast(float value) { return value - F32s{}; }
+
+// Four bytes, again and again.
+VOXPRESS_INLINE S32s broadcast_four(const void* bytes) { return load<int32_t>(bytes) - S32s{}; }
 
 }  // namespace
 }  // namespace voxpress

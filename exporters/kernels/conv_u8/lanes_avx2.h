@@ -7,7 +7,7 @@
 
 #define VOXPRESS_BYTES 32
 #define VOXPRESS_VECTORS_U8 2
-#define VOXPRESS_ROWS_U8 4
+#define VOXPRESS_ROWS_U8 6
 #include "conv_u8/lanes.h"
 
 namespace voxpress {
@@ -51,6 +51,47 @@ VOXPRESS_INLINE S32s dot_lanes(S32s sum, S32s inputs, S32s weights) {
   const auto x = (__m256i)inputs;
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8((__m256i)weights, x));
   return sum + (S32s)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+// In the loop that counts, inputs and weights have 16 bits: a quarter faster than keeping bytes from being cut off.
+// Weights stay bytes in memory.
+constexpr int kDotDepth = 2;
+constexpr int kInputBytes = 2;
+constexpr int kInputSteps = 1;
+
+VOXPRESS_INLINE void store_transformed(uint8_t* target, S16s low, S16s high) {
+  store(target, _mm256_permute2x128_si256((__m256i)low, (__m256i)high, 0x20));
+  store(target + kBytes, _mm256_permute2x128_si256((__m256i)low, (__m256i)high, 0x31));
+}
+VOXPRESS_INLINE void store_gathered(uint8_t* target, U8s bytes) {
+  const auto inputs = (__m256i)(bytes ^ kGatheredFlip);
+  store(target, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(inputs)));
+  store(target + kBytes, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(inputs, 1)));
+}
+VOXPRESS_INLINE int32_t input_at(const uint8_t* row, int64_t k) {
+  return load<int16_t>(row + k * kInputBytes) + kGatheredFlip;
+}
+
+// [kPanel][4] to [2][kPanel][2].
+VOXPRESS_INLINE void arrange_step(int8_t* step) {
+  static_assert(kVectors == 2, "two vectors in, two out");
+  const __m256i pairs =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+  const __m256i a = _mm256_shuffle_epi8(load<__m256i>(step), pairs);
+  const __m256i b = _mm256_shuffle_epi8(load<__m256i>(step + kBytes), pairs);
+  store(step, _mm256_permute4x64_epi64(_mm256_unpacklo_epi64(a, b), 0xd8));
+  store(step + kBytes, _mm256_permute4x64_epi64(_mm256_unpackhi_epi64(a, b), 0xd8));
+}
+
+VOXPRESS_INLINE S16s load_weights(const int8_t* weights) {
+  return (S16s)_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
+}
+VOXPRESS_INLINE S32s load_inputs(const uint8_t* inputs) { return broadcast_four(inputs); }
+
+template <int kStep>
+VOXPRESS_INLINE void dot(S32s inputs, const S16s (&weights)[kVectors], S32s (&sum)[kVectors]) {
+  VOXPRESS_UNROLL
+  for (int v = 0; v < kVectors; ++v) sum[v] += (S32s)_mm256_madd_epi16((__m256i)inputs, (__m256i)weights[v]);
 }
 
 // The largest of the lanes of each of eight vectors: of the first half of the lanes in result[0..8), of the second in

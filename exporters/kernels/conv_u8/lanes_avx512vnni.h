@@ -60,6 +60,27 @@ VOXPRESS_INLINE S32s dot_lanes(S32s sum, S32s inputs, S32s weights) {
   return (S32s)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)inputs, (__m512i)weights);
 }
 
+constexpr int kDotDepth = kDepth;
+constexpr int kInputBytes = 1;
+constexpr int kInputSteps = 1;
+
+// Inputs are bytes in order.
+VOXPRESS_INLINE void store_transformed(uint8_t* target, S16s low, S16s high) {
+  store(target, narrow(low, high) ^ kTransformedFlip);
+}
+VOXPRESS_INLINE void store_gathered(uint8_t* target, U8s bytes) { store(target, bytes); }
+VOXPRESS_INLINE int32_t input_at(const uint8_t* row, int64_t k) { return row[k]; }
+VOXPRESS_INLINE void arrange_step(int8_t*) {}
+
+VOXPRESS_INLINE S32s load_weights(const int8_t* weights) { return load<S32s>(weights); }
+VOXPRESS_INLINE S32s load_inputs(const uint8_t* inputs) { return broadcast_four(inputs); }
+
+template <int kStep>
+VOXPRESS_INLINE void dot(S32s inputs, const S32s (&weights)[kVectors], S32s (&sum)[kVectors]) {
+  VOXPRESS_UNROLL
+  for (int v = 0; v < kVectors; ++v) sum[v] = dot_lanes(sum[v], inputs, weights[v]);
+}
+
 // The largest of the lanes of each of eight vectors: of the first half of the lanes in result[0..8), of the second in
 // result[8..16).
 VOXPRESS_INLINE void largest_of_eight(const U16s* v, int32_t* result) {

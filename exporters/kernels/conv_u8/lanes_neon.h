@@ -8,7 +8,11 @@
 
 #define VOXPRESS_BYTES 16
 #define VOXPRESS_VECTORS_U8 4
-#define VOXPRESS_ROWS_U8 6
+#if !defined(VOXPRESS_NEON_DOT)
+#define VOXPRESS_ROWS_U8 3
+#else
+#define VOXPRESS_ROWS_U8 5
+#endif
 #include "conv_u8/lanes.h"
 
 namespace voxpress {
@@ -55,14 +59,62 @@ VOXPRESS_INLINE S32s dot_lanes(S32s sum, S32s inputs, S32s weights) {
 #endif
 }
 
+constexpr int kDotDepth = kDepth;
+constexpr int kInputBytes = 1;
+constexpr int kInputSteps = 4;
+
+// Inputs are bytes in order.
+VOXPRESS_INLINE void store_transformed(uint8_t* target, S16s low, S16s high) { store(target, narrow(low, high)); }
+VOXPRESS_INLINE void store_gathered(uint8_t* target, U8s bytes) { store(target, bytes ^ kGatheredFlip); }
+VOXPRESS_INLINE int32_t input_at(const uint8_t* row, int64_t k) { return row[k] ^ kGatheredFlip; }
+
+VOXPRESS_INLINE int8x16_t load_weights(const int8_t* weights) { return load<int8x16_t>(weights); }
+VOXPRESS_INLINE int8x16_t load_inputs(const uint8_t* inputs) { return load<int8x16_t>(inputs); }
+
+#if defined(VOXPRESS_NEON_DOT)
+VOXPRESS_INLINE void arrange_step(int8_t*) {}
+
+template <int kStep>
+VOXPRESS_INLINE void dot(int8x16_t inputs, const int8x16_t (&weights)[kVectors], S32s (&sum)[kVectors]) {
+  VOXPRESS_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    sum[v] = (S32s)vdotq_laneq_s32((int32x4_t)sum[v], weights[v], inputs, kStep);
+  }
+}
+#else
+// Of the 16 bytes of four output channels, the first two weights of each come first.
+VOXPRESS_INLINE void arrange_step(int8_t* step) {
+  const uint8x16_t pairs = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
+  for (int v = 0; v < kVectors; ++v) store(step + v * kBytes, vqtbl1q_s8(load<int8x16_t>(step + v * kBytes), pairs));
+}
+
+// Two products are summed with 16 bits, see dot_lanes. Step by step for all vectors, as processors that run in order
+// want it.
+template <int kStep>
+VOXPRESS_INLINE void dot(int8x16_t inputs, const int8x16_t (&weights)[kVectors], S32s (&sum)[kVectors]) {
+  constexpr uint8_t a = kStep * kDotDepth, b = a + 1, c = a + 2, d = a + 3;
+  const int8x16_t four = vqtbl1q_s8(inputs, uint8x16_t{a, b, a, b, a, b, a, b, c, d, c, d, c, d, c, d});
+  int16x8_t products[kVectors];
+  VOXPRESS_UNROLL
+  for (int v = 0; v < kVectors; ++v) products[v] = vmull_s8(vget_low_s8(four), vget_low_s8(weights[v]));
+  VOXPRESS_UNROLL
+  for (int v = 0; v < kVectors; ++v) products[v] = vmlal_high_s8(products[v], four, weights[v]);
+  VOXPRESS_UNROLL
+  for (int v = 0; v < kVectors; ++v) sum[v] = (S32s)vpadalq_s16((int32x4_t)sum[v], products[v]);
+}
+#endif
+
 // The largest of the lanes of each of eight vectors in result[0..8); where vectors have two halves, those of the second
 // lie behind.
 VOXPRESS_INLINE void largest_of_eight(const U16s* v, int32_t* result) {
+  uint16x8_t pairs[4];
   VOXPRESS_UNROLL
-  for (int j = 0; j < 8; ++j) {
-    result[j] = vmaxvq_u16((uint16x8_t)v[j]);
-    result[8 + j] = 0;
-  }
+  for (int j = 0; j < 4; ++j) pairs[j] = vpmaxq_u16((uint16x8_t)v[2 * j], (uint16x8_t)v[2 * j + 1]);
+  const uint16x8_t all = vpmaxq_u16(vpmaxq_u16(pairs[0], pairs[1]), vpmaxq_u16(pairs[2], pairs[3]));
+  store(result, vmovl_u16(vget_low_u16(all)));
+  store(result + 4, vmovl_high_u16(all));
+  store(result + 8, uint32x4_t{});
+  store(result + 12, uint32x4_t{});
 }
 
 // Rounded to 0..255 and at least `low`; of each 16 bytes the first four are from values[0], the next from values[1].

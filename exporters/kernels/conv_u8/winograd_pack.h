@@ -121,6 +121,7 @@ void pack_panel(const Conv2dU8Packing& packing, int64_t panel, unsigned char* at
   for (int p = 0; p < kPoints; ++p) {
     add_weights(weights + p * steps * kStepBytes, steps, -kTransformedFlip, starts + p * kPanel);
   }
+  arrange_weights(weights, kPoints * steps);
 }
 
 template <typename F>

@@ -28,10 +28,10 @@ struct WinogradPlan {
 
   int64_t out_frames, out_mel;
   int64_t tiles_frames, tiles_mel;
-  Range range;         // of tiles
-  int64_t slot_bytes;  // of a row: kBytes, or half of it
-  int64_t slots;       // of a row
-  int64_t steps;       // of kDepth input channels
+  Range range;            // of tiles
+  int64_t slot_channels;  // of a row: kBytes, or half of it
+  int64_t slots;          // of a row
+  int64_t steps;          // of kDepth input channels
   int64_t panels;
   int64_t rows;         // tiles per group
   int64_t point_bytes;  // of a group's inputs at one point, some room behind it
@@ -44,13 +44,13 @@ struct WinogradPlan {
     tiles_frames = ceil_div(out_frames, F::kOut);
     tiles_mel = ceil_div(out_mel, F::kOut);
     range = share_of(s.batch * tiles_frames * tiles_mel, share);
-    slot_bytes = kHalves && s.in_channels <= kBytes / 2 ? kBytes / 2 : kBytes;
-    slots = ceil_div(s.in_channels, slot_bytes);
+    slot_channels = kHalves && s.in_channels <= kBytes / 2 ? kBytes / 2 : kBytes;
+    slots = ceil_div(s.in_channels, slot_channels);
     steps = ceil_div(s.in_channels, kDepth);
     panels = ceil_div(s.out_channels, kPanel);
     const int64_t tiles = most(1, range.end - range.begin);
     rows = rows_per_group(tiles, kMostRows);
-    point_bytes = round_up(slots * rows * slot_bytes, 64) + 64;
+    point_bytes = round_up(slots * rows * slot_channels * kInputBytes, 64) + 64;
     group_bytes = kPoints * point_bytes;
     groups_per_block = most(1, least(kTileBudgetBytes / group_bytes, ceil_div(tiles, rows)));
   }
@@ -278,18 +278,20 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
       return (S16s)halves(first, pairs[1][p] - S32s{});
     }
   };
-  const auto round = [&](int p, int64_t slot, S16s factor) {
+  const auto round_to = [&](uint8_t* row, int p, int64_t slot, S16s factor) {
     const S16s* at = wide + p * step + 2 * slot;
-    return narrow(round_product(at[0], factor), round_product(at[1], factor)) ^ kTransformedFlip;
+    store_transformed(row, round_product(at[0], factor), round_product(at[1], factor));
   };
   if (plan.slots == 1) {
-    for (int p = 0; p < kPoints; ++p) store(target + p * plan.point_bytes, round(p, 0, factor_of(p)));
+    for (int p = 0; p < kPoints; ++p) round_to(target + p * plan.point_bytes, p, 0, factor_of(p));
     return;
   }
   for (int p = 0; p < kPoints; ++p) {
     const S16s factor = factor_of(p);
     uint8_t* row = target + p * plan.point_bytes;
-    for (int64_t slot = 0; slot < plan.slots; ++slot, row += plan.rows * kSlot) store(row, round(p, slot, factor));
+    for (int64_t slot = 0; slot < plan.slots; ++slot, row += plan.rows * kSlot * kInputBytes) {
+      round_to(row, p, slot, factor);
+    }
   }
 }
 
@@ -466,7 +468,7 @@ struct WinogradScratch {
   WinogradScratch(const Conv2dShape& s, unsigned char* start) {
     constexpr int64_t kPoints = WinogradPlan<F>::kPoints;
     const WinogradPlan<F> plan(s, {});
-    const int64_t row_bytes = plan.slots * plan.slot_bytes;
+    const int64_t row_bytes = plan.slots * plan.slot_channels * kInputBytes;
     const int64_t largest_group = kPoints * (round_up(WinogradPlan<F>::kMostRows * row_bytes, 64) + 64);
     // One more, where the last tile has no neighbour to share its vectors.
     const int64_t tiles = 1 + most(WinogradPlan<F>::kMostRows, kTileBudgetBytes / (kPoints * row_bytes));
@@ -509,7 +511,7 @@ void transform_block(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
         }
       }
       transform_tiles<F, kTiles>(call, plan, pixels, scratch.zeros, scratch.wide,
-                                 scratch.inputs + g * plan.group_bytes + m * kSlot,
+                                 scratch.inputs + g * plan.group_bytes + m * kSlot * kInputBytes,
                                  scratch.steps + row * WinogradPlan<F>::kPointsRound);
     }
   }
@@ -524,11 +526,11 @@ template <typename F>
 void winograd_run(const Conv2dU8Call& call) {
   const WinogradPlan<F> plan(call.shape->conv, call.share);
   const WinogradScratch<F> scratch(call.shape->conv, call.scratch);
-  std::memset(scratch.zeros, call.shape->in.zero, static_cast<size_t>(most(plan.slots * plan.slot_bytes, kBytes)));
+  std::memset(scratch.zeros, call.shape->in.zero, static_cast<size_t>(most(plan.slots * plan.slot_channels, kBytes)));
   const int64_t block = plan.block_tiles();
   for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
     const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
-    if (plan.slot_bytes == kBytes) {
+    if (plan.slot_channels == kBytes) {
       transform_block<F, 1>(call, plan, scratch, first, groups);
     } else if constexpr (kHalves) {
       transform_block<F, 2>(call, plan, scratch, first, groups);
@@ -537,12 +539,12 @@ void winograd_run(const Conv2dU8Call& call) {
       const PreparedPanel<F> panel(call.prepared, p, plan.steps);
       for (int64_t g = 0; g < groups; ++g) {
         const uint8_t* inputs = scratch.inputs + g * plan.group_bytes;
-        if (plan.slot_bytes == kBytes) {
-          WithEvenRows<Products<F, kBytes>::template Run, WinogradPlan<F>::kMostRows>::run(plan.rows, plan, panel,
-                                                                                           inputs, scratch.sums);
+        if (plan.slot_channels == kBytes) {
+          WithSteppedRows<Products<F, kBytes>::template Run, WinogradPlan<F>::kMostRows>::run(plan.rows, plan, panel,
+                                                                                              inputs, scratch.sums);
         } else if constexpr (kHalves) {
-          WithEvenRows<Products<F, kBytes / 2>::template Run, WinogradPlan<F>::kMostRows>::run(plan.rows, plan, panel,
-                                                                                               inputs, scratch.sums);
+          WithSteppedRows<Products<F, kBytes / 2>::template Run, WinogradPlan<F>::kMostRows>::run(
+              plan.rows, plan, panel, inputs, scratch.sums);
         }
         const int64_t tile = g * plan.rows;
         write_group<F>(
