@@ -190,6 +190,7 @@ int64_t constant_or(const Program& program, const char* name, int64_t missing) {
 }
 
 int32_t set_threads(int32_t threads) {
+  voxpress_set_threads(threads);
   auto* pool = ::executorch::extension::threadpool::get_threadpool();
   if (pool == nullptr) return 1;
   if (pool->get_thread_count() != static_cast<size_t>(threads)) {
