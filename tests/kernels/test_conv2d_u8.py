@@ -40,8 +40,8 @@ from tests.kernels.u8 import (
 
 WIDTHS = [1, 2, 3, 4, 5, 6, 7, 8, 32]
 ALGORITHMS = [DIRECT, WINOGRAD2, WINOGRAD4]
-# Relative error of a layer that rounding inputs in Winograd's transformed domain may make, as measured, with room.
-ERROR = {DIRECT: 0.015, WINOGRAD2: 0.03, WINOGRAD4: 0.11}
+# Relative error of a layer that rounding in Winograd's transformed domain may make, as measured, with room.
+ERROR = {DIRECT: 1e-5, WINOGRAD2: 0.03, WINOGRAD4: 0.11}
 Every = settings(
     max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -176,11 +176,11 @@ def test_ragged_shapes_are_the_portable_kernels(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("zeros", [(0, 0, 128), (120, 90, 128)])
+@pytest.mark.parametrize("zeros", [(0, 0, 0), (120, 90, 0)])
 def test_error_to_the_formula_is_that_of_rounding(bits: int, algorithm: int, zeros: tuple[int, int, int]) -> None:
     layer = random_layer_u8(
         np.random.default_rng(bits), bits, x=(1, 16, 12, 64), out_channels=32, algorithm=algorithm, zeros=zeros,
-        residual=True,
+        elements=(U8, U8, F32), residual=True,
     )  # fmt: skip
     assert relative_error(layer) < ERROR[algorithm]
 
@@ -197,12 +197,12 @@ def test_two_valued_weights_are_not_rounded(zeros: tuple[int, int, int], groups:
 
 @pytest.mark.parametrize("algorithm", [WINOGRAD2, WINOGRAD4])
 def test_two_valued_weights_are_whole_numbers_in_the_transformed_domain(algorithm: int) -> None:
-    """Constant inputs have one transformed value per point, which is its own maximum: only weights could be rounded."""
+    """Inputs so small that none of their transformed values exceeds 127 are not rounded either."""
     layer = random_layer_u8(
         np.random.default_rng(3), 1, x=(1, 12, 12, 40), out_channels=40, padding=(0, 0), algorithm=algorithm,
         elements=(U8, U8, F32),
     )  # fmt: skip
-    constant = replace(layer, x=replace(layer.x, data=np.full_like(layer.x.data, 127)))
+    constant = replace(layer, x=replace(layer.x, data=np.full_like(layer.x.data, 3)))
     assert relative_error(constant) < 1e-5
 
 

@@ -171,9 +171,19 @@ class LayerU8:
         return str(_declare().voxpress_conv2d_u8_kernel_name(self.call()).decode())
 
     def expected(self) -> npt.NDArray[np.float64]:
-        """y of the formula of conv2d_u8.h in float64, with weights that are not rounded."""
+        """y of the formula of conv2d_u8.h in float64, with the weights rounded as it says."""
         residual = None if self.residual is None else self.residual.real
-        return replace(self.layer, x=self.x.real, residual=residual).expected()  # type: ignore[arg-type]
+        layer = replace(self.layer, x=self.x.real, residual=residual, dense=self._rounded())  # type: ignore[arg-type]
+        return layer.expected()
+
+    def _rounded(self) -> npt.NDArray[np.float64]:
+        dense = self.layer.dense.astype(np.float64)
+        if self.layer.bits == 1:
+            return dense
+        size = np.abs(dense) if self.layer.palette is None else np.abs(self.layer.palette.view(np.float32))
+        axes = (1, 2, 3) if self.layer.palette is None else None
+        step = size.max(axis=axes, keepdims=self.layer.palette is None) / 127
+        return np.rint(dense / step) * step
 
 
 def random_layer_u8(

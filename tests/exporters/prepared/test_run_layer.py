@@ -60,7 +60,7 @@ class Runner:
         library().voxpress_packed_release(self.packed)
         library().voxpress_store_destroy(self.store)
 
-    def _call(self, output: npt.NDArray[Any] | None, scratch: npt.NDArray[np.uint8] | None, **overrides: Any) -> Any:
+    def _call(self, output: npt.NDArray[Any] | None, scratch: npt.NDArray[np.uint8] | None, /, **overrides: Any) -> Any:
         if isinstance(self.layer, LayerU8):
             layer = self.layer if output is None else replace(self.layer, out=replace(self.layer.out, data=output))
             return layer.call(scratch, **overrides)
