@@ -221,6 +221,7 @@ class Weights {
 };
 
 int32_t set_threads(int32_t threads) {
+  voxpress_set_threads(threads);
   auto* pool = ::executorch::extension::threadpool::get_threadpool();
   if (pool == nullptr) return 1;
   if (pool->get_thread_count() != static_cast<size_t>(threads)) {

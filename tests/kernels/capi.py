@@ -158,6 +158,11 @@ def isas() -> tuple[str, ...]:
     return tuple(found)
 
 
+def float_isa(name: str) -> str:
+    """The instruction set whose kernels of mode exact are used where `name` is selected: some have integer ones only."""
+    return {"avx512vnni": "avx512", "neondot": "neon"}.get(name, name)
+
+
 NO_WEIGHTS: dict[str, Any] = {"codes": None, "palette": None, "scale": None, "bias": None}
 
 

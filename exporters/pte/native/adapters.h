@@ -24,4 +24,7 @@ PackedStore& packed_store();
 // Overrides what the environment says about low memory, for all later calls.
 void set_low_memory(bool low_memory);
 
+// Threads that a layer is run on from now on, if the environment does not say.
+void set_threads(int32_t threads);
+
 }  // namespace voxpress::pte

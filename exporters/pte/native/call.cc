@@ -16,7 +16,6 @@ using ::executorch::aten::SizesType;
 
 constexpr size_t kScratchAlignment = 64;
 constexpr size_t kPackedLimitBytes = size_t{512} << 20;  // a ResNet34 takes 59 MB, a ResNet293 some 350 MB
-constexpr int32_t kThreads = 1;
 
 bool same_sizes(const Tensor& a, const Tensor& b) {
   if (a.dim() != b.dim()) return false;
@@ -30,6 +29,7 @@ bool same_sizes(const Tensor& a, const Tensor& b) {
 struct Settings {
   Status status = apply_settings();
   std::atomic<bool> low_memory{low_memory_wanted()};
+  std::atomic<int32_t> threads{1};
 };
 
 Settings& settings() {
@@ -49,7 +49,7 @@ void run_any(KernelRuntimeContext& context, const char* op, const Shape& shape, 
   call.weights = &weights;
   call.packed = packed;
   call.tensors = &tensors;
-  call.threads = kThreads;
+  call.threads = threads_wanted(settings().threads);
   call.scratch_bytes = layer_scratch_bytes(shape, packed != nullptr, call.threads);
   const Result<void*> scratch = context.allocate_temp(call.scratch_bytes, kScratchAlignment);
   if (scratch.ok()) {
@@ -69,6 +69,8 @@ PackedStore& packed_store() {
 }
 
 void set_low_memory(bool low_memory) { settings().low_memory = low_memory; }
+
+void set_threads(int32_t threads) { settings().threads = threads; }
 
 void fail(KernelRuntimeContext& context, Error error, const char* op, const char* what) {
   ET_LOG(Error, "%s: %s", op, what);

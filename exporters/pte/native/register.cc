@@ -40,4 +40,6 @@ size_t voxpress_release_packed(void) { return voxpress::pte::packed_store().clea
 
 void voxpress_set_low_memory(int low_memory) { voxpress::pte::set_low_memory(low_memory != 0); }
 
+void voxpress_set_threads(int threads) { voxpress::pte::set_threads(threads); }
+
 size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }

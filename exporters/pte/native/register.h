@@ -20,5 +20,9 @@ VOXPRESS_PTE_API size_t voxpress_release_packed(void);
 // calls that begin later; what is already expanded stays until voxpress_release_packed.
 VOXPRESS_PTE_API void voxpress_set_low_memory(int low_memory);
 
+// How many threads a layer may use; 1 until this is called. The runtime does not tell ops how many its own pool has.
+// VOXPRESS_THREADS in the environment counts for more.
+VOXPRESS_PTE_API void voxpress_set_threads(int threads);
+
 // Writes the names of the kernels that have run in this process, as text; see base/usage.h.
 VOXPRESS_PTE_API size_t voxpress_kernels_used(char* text, size_t size);

@@ -76,8 +76,9 @@ struct Context {
   int32_t (*get_node_and_registration)(Context* context, int32_t index, Node** node, Registration** registration);
   int32_t (*replace_node_subsets)(Context* context, Registration registration, const IntArray* nodes,
                                   Delegate* delegate);
+  int32_t recommended_num_threads;  // less than 1 if the caller has not said
 };
-static_assert(offsetof(Context, replace_node_subsets) == 64);
+static_assert(offsetof(Context, replace_node_subsets) == 64 && offsetof(Context, recommended_num_threads) == 72);
 
 struct Delegate {
   void* data;

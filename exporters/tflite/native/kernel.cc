@@ -10,15 +10,22 @@
 #include "options.h"
 #include "pool/stats_pool.h"
 #include "prepared/run_layer.h"
+#include "prepared/settings.h"
+#include "prepared/thread_pool.h"
 
 namespace voxpress::tflite {
 
 thread_local const Building* building = nullptr;
 
+std::atomic<int> Store::count_{0};
+
 Store* Store::create(bool low_memory) { return new (std::nothrow) Store(low_memory); }
 
 void Store::release() {
-  if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  delete this;
+  // The runtime unloads this library some time after its last delegate and its last kernel are gone.
+  if (count_.fetch_sub(1, std::memory_order_acq_rel) == 1) stop_threads();
 }
 
 Scratch* Scratch::create() { return new (std::nothrow) Scratch; }
@@ -43,7 +50,6 @@ Scratch::~Scratch() { ::operator delete(data_, std::align_val_t{64}); }
 namespace {
 
 constexpr int kMaxInputs = 6;
-constexpr int32_t kThreads = 1;
 enum class Op { kConv2d, kConv2dU8, kStatsPool };
 enum Conv2dInput { kX, kCodes, kPalette, kScale, kBias, kResidual };
 
@@ -55,6 +61,7 @@ struct Kernel {
   int32_t output = -1;
   Conv2dU8Shape layer;  // of conv2d, which is float throughout, only `conv` and the elements
   StatsPoolShape stats_pool;
+  int32_t threads = 1;  // as they were in prepare, when scratch was reserved
   Scratch* scratch = nullptr;
   Store* store = nullptr;
   PackedWeights* packed = nullptr;  // null: run from codes, because low memory is wanted or there was none
@@ -190,7 +197,7 @@ const char* prepare_weights(const Context& context, const Shape& shape, Kernel* 
     kernel->packed = kernel->store->packed().get(shape, weights_of(context, *kernel), &status);
     if (status != Status::kOk) return status_text(status);
   }
-  const size_t scratch_bytes = layer_scratch_bytes(shape, kernel->packed != nullptr, kThreads);
+  const size_t scratch_bytes = layer_scratch_bytes(shape, kernel->packed != nullptr, kernel->threads);
   return kernel->scratch->reserve(scratch_bytes) ? nullptr : "no memory for scratch";
 }
 
@@ -250,6 +257,7 @@ int32_t prepare_conv2d(Context* context, Kernel* kernel) {
                 element_problem(element, "the residual is not float32 of the output's shape",
                                 "the residual is not u8 of the output's shape"));
   }
+  kernel->threads = threads_wanted(context->recommended_num_threads);
   const char* problem =
       exact ? prepare_weights(*context, shape, kernel) : prepare_weights(*context, kernel->layer, kernel);
   if (problem != nullptr) return fail(context, *kernel, problem);
@@ -284,7 +292,7 @@ Status run(const Context& context, const Kernel& kernel, const Shape& shape, con
   call.tensors = &tensors;
   call.scratch = kernel.scratch->data();
   call.scratch_bytes = kernel.scratch->size();
-  call.threads = kThreads;
+  call.threads = kernel.threads;
   return run_layer(call);
 }
 

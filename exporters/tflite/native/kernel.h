@@ -25,9 +25,10 @@ class Store {
   PackedStore& packed() { return packed_; }
 
  private:
-  explicit Store(bool low_memory) : low_memory_(low_memory) {}
+  explicit Store(bool low_memory) : low_memory_(low_memory) { count_.fetch_add(1, std::memory_order_relaxed); }
   std::atomic<int> references_{1};
   const bool low_memory_;
+  static std::atomic<int> count_;
   PackedStore packed_{SIZE_MAX};  // ends with the delegate, so it needs no limit
 };
 

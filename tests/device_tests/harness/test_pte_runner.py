@@ -91,6 +91,18 @@ def test_low_memory_runs_from_codes_to_the_same_embeddings(mode: str, tmp_path: 
         np.testing.assert_allclose(found[("--low-memory",)][name], embedding, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_threads_give_the_same_bytes(mode: str, tmp_path: Path, features: Path) -> None:
+    model = tmp_path / "tiny.pte"
+    model.write_bytes(tiny_pte(4) if mode == "exact" else fast_pte())
+    found = []
+    for threads in ("1", "3"):
+        result = run(model, features, tmp_path / "out", "--threads", threads)
+        assert result.returncode == 0, result.stderr
+        found.append((tmp_path / "out" / "embeddings.safetensors").read_bytes())
+    assert found[0] == found[1]
+
+
 def test_stock_model_equals_the_reference(tmp_path: Path, features: Path) -> None:
     model = tmp_path / "stock.pte"
     model.write_bytes(tiny_pte(4, "stock"))

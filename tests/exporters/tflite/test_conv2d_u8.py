@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -156,6 +159,32 @@ def test_low_memory_gives_the_same_bytes() -> None:
     data = emit_tflite(artifact, lowering="voxpress", fast=noise_program(artifact))
     features = noise_utterances()["u0"]
     assert TfliteRunner(data, low_memory=True).embed(features).tobytes() == TfliteRunner(data).embed(features).tobytes()
+
+
+THREADS_OF_A_RUN = """
+import os, sys
+from exporters.tflite.run import TfliteRunner
+from exporters.tflite.emit import emit_tflite
+from tests.factories import noise_program, noise_utterances, tiny_artifact
+artifact = tiny_artifact(4)
+fast = noise_program(artifact) if sys.argv[1] == "fast" else None
+runner = TfliteRunner(emit_tflite(artifact, lowering="voxpress", fast=fast), threads=3)
+embedding = runner.embed(noise_utterances(1, 300)["u0"])
+print(len(os.listdir("/proc/self/task")), embedding.tobytes().hex())
+"""
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_layers_run_on_the_runtimes_threads_to_the_same_bytes(mode: str) -> None:
+    def run(**variables: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", THREADS_OF_A_RUN, mode]
+        done = subprocess.run(command, env={**os.environ, **variables}, check=True, capture_output=True, text=True)
+        threads, embedding = done.stdout.split()
+        return int(threads), embedding
+
+    several, one = run(), run(VOXPRESS_THREADS="1")
+    assert several[0] == one[0] + 2
+    assert several[1] == one[1]
 
 
 def test_the_file_says_what_its_bytes_stand_for() -> None:

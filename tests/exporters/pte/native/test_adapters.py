@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.kernels.capi import isas
+from tests.kernels.capi import float_isa, isas
 
 pytestmark = pytest.mark.slow  # half a minute of importing torch
 
@@ -85,7 +85,7 @@ assert_right(PteRunner(model()))
 assert kernels()
 assert all(name.endswith("_" + wanted) and "_panel_" in name for name in kernels()), kernels()
 """
-    run(f"wanted = {name!r}\n{script}", VOXPRESS_KERNELS=name)
+    run(f"wanted = {float_isa(name)!r}\n{script}", VOXPRESS_KERNELS=name)
 
 
 def test_low_memory_runs_from_codes_and_keeps_nothing() -> None:
