@@ -22,6 +22,7 @@ ACTIVATIONS_FILE = "activations.json"
 MIN_UTTERANCES = 4
 LEVELS = 255  # steps between the 256 values of a byte
 
+Mode = Literal["exact", "fast"]  # arithmetic: fp32 activations; u8 activations where there are many
 RangeMethod = Literal["min-max", "percentile", "mse"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from calibration.llr import LlrMap
+from calibration.ranges import Mode
 from calibration.threshold import DecisionFlips, FlipBin
 from pipeline.files import read_json, write_atomically
 from pipeline.scoring.metrics import Interval
@@ -18,7 +19,6 @@ CALIBRATION_PLOT = "calibration.svg"
 COHORT_FILE = "cohort.safetensors"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Mode = Literal["exact", "fast"]  # fp32 activations; u8 activations where there are many
 
 
 class _Frozen(BaseModel):

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from calibration.record import Mode, Subject
+from calibration.ranges import Mode
+from calibration.record import Subject
 from device_tests.drive.host import embed_with_engine
 from exporters.bundle.archive import opened_bundle
 from exporters.bundle.contents import checked_file, read_manifest

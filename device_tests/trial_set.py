@@ -50,7 +50,7 @@ class TrialSet:
                 self.audio, self.utterances, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds
             )
         if self.crop_seconds:
-            cuts = cuts.truncate(max_duration=self.crop_seconds, preserve_id=True)
+            cuts = cuts.truncate(max_duration=self.crop_seconds, offset_type="start", preserve_id=True)
         with progress.task("features" if model_input == "fbank" else "audio", len(self.utterances)) as task:
             return extract_inputs(cuts, spec, model_input, task.advance)
 

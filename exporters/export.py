@@ -14,8 +14,15 @@ import numpy.typing as npt
 
 from calibration.activations import CalibrationFeatures, measure_ranges
 from calibration.int8 import with_int8_palettes
-from calibration.ranges import MIN_UTTERANCES, ActivationRanges, RangeChoice, RangeMethod, read_ranges, write_ranges
-from calibration.record import Mode
+from calibration.ranges import (
+    MIN_UTTERANCES,
+    ActivationRanges,
+    Mode,
+    RangeChoice,
+    RangeMethod,
+    read_ranges,
+    write_ranges,
+)
 from exporters.algorithms import AlgorithmChoice, choose_algorithms
 from exporters.exported import Agreement, ExportedFile, Format, ranges_file
 from exporters.fast import FastProgram

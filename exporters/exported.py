@@ -8,8 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from calibration.ranges import ACTIVATIONS_FILE
-from calibration.record import Mode
+from calibration.ranges import ACTIVATIONS_FILE, Mode
 from exporters.manifest import Lowering, ModelInput
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import InputError

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from calibration.ranges import LEVELS, RangeChoice
-from calibration.record import Mode
+from calibration.ranges import LEVELS, Mode, RangeChoice
 from exporters.fast import FastProgram
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calibration.record import Mode
+from calibration.ranges import Mode
 from device_tests.bench.records import Kind
 from exporters.exported import Format
 from exporters.peers.catalogue import Peer

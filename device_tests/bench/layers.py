@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pydantic
 
-from calibration.record import Mode
+from calibration.ranges import Mode
 from device_tests.bench.process import cores_for, on_cores
 from device_tests.bench.records import Layers, LayerTiming
 from exporters.native import native_path

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from calibration.llr import LlrMap
-from calibration.record import CALIBRATION_FILE, COHORT_FILE, Calibration, CohortInfo, Mode, Threshold
+from calibration.ranges import Mode
+from calibration.record import CALIBRATION_FILE, COHORT_FILE, Calibration, CohortInfo, Threshold
 from exporters.manifest import Lowering
 from pipeline.features.spec import FrontEndSpec
 from pipeline.scoring.score import Evaluation

@@ -159,7 +159,7 @@ def isas() -> tuple[str, ...]:
 
 
 def float_isa(name: str) -> str:
-    """The instruction set whose kernels of mode exact are used where `name` is selected: some have integer ones only."""
+    """The instruction set of the kernels of mode exact where `name` is selected: some have integer ones only."""
     return {"avx512vnni": "avx512", "neondot": "neon"}.get(name, name)
 
 
