@@ -42,8 +42,10 @@ from device_tests.records import (
     read_embeddings,
     read_engine_record,
 )
+from exporters.model_file import read_model_manifest
 from exporters.native import native_path
 from pipeline.errors import InputError, MissingToolError, VoxPressError
+from pipeline.features.fbank import frames_of
 from pipeline.files import folder_written_whole, read_json, sha256_file, write_atomically
 from pipeline.progress import Progress, Task
 
@@ -158,6 +160,13 @@ def run_on_host(
     return record
 
 
+def _speed_frames(model: Path, features: Mapping[str, Features]) -> int:
+    """The length of the one timed run of an engine that is asked for embeddings only: one that its model takes."""
+    shortest = min(features.values(), key=len)
+    frames = len(shortest) if shortest.ndim == 2 else frames_of(len(shortest), read_model_manifest(model).frontend)
+    return max(1, min(frames, Protocol().speed_frames))
+
+
 def embed_with_engine(
     model: Path,
     features: Mapping[str, Features],
@@ -189,7 +198,7 @@ def embed_with_engine(
                 runs=1,
                 threads=threads,
                 low_memory=low_memory,
-                speed_frames=min(len(value) for value in features.values()),
+                speed_frames=_speed_frames(model, features),
             ),
             skip_accuracy=False,
         )

@@ -266,7 +266,7 @@ class Registry:
         """Turn what a backend raises into one line; each has exceptions of its own, of no common kind."""
         try:
             yield
-        except (VoxPressError, FileNotFoundError, FileExistsError):
+        except VoxPressError:
             raise
         except Exception as error:
             raise VoxPressError(f"{self.url}: {' '.join(str(error).split()) or type(error).__name__}") from error

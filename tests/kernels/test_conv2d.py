@@ -22,6 +22,7 @@ from tests.kernels.capi import (
     SHAPE_FIELDS,
     Layer,
     assert_close,
+    float_isa,
     guarded,
     isa,
     isas,
@@ -192,9 +193,10 @@ def test_packed_weights_are_only_taken_for_their_layer() -> None:
 def test_packed_weights_of_another_instruction_set_are_refused(each_isa: str) -> None:
     layer = random_layer(np.random.default_rng(0), 4, x=(1, 6, 6, 12), out_channels=12)
     packed, output = layer.pack(), np.zeros(layer.out_shape(), np.float32)
-    for other in set(isas()) - {each_isa}:
+    for other in isas():
         with isa(other):
-            assert layer.run_packed_into(output, packed, layer.packed_scratch()) == BAD_PACKED
+            expected = OK if float_isa(other) == float_isa(each_isa) else BAD_PACKED
+            assert layer.run_packed_into(output, packed, layer.packed_scratch()) == expected
     assert layer.run_packed_into(output, packed, layer.packed_scratch()) == OK
 
 
@@ -233,9 +235,9 @@ def test_kernels_are_those_of_the_selected_instruction_set(each_isa: str) -> Non
         layer = random_layer(np.random.default_rng(0), 1, **changes)  # type: ignore[arg-type]
         name = layer.kernel_name(packed=True)
         assert name.startswith(f"{op}_f32_panel_")
-        assert name.endswith(each_isa)
-        assert layer.kernel_name(packed=False).startswith("dwconv2d_" if op == "dwconv2d" else "conv2d_")
-        assert layer.kernel_name(packed=False).endswith(each_isa)
+        assert name.endswith(float_isa(each_isa))
+        assert layer.kernel_name(packed=False).startswith(f"{op}_f32_pal_")
+        assert layer.kernel_name(packed=False).endswith(float_isa(each_isa))
 
 
 @pytest.mark.parametrize("by", [1, 2, 3, 5])
@@ -349,9 +351,12 @@ def test_scratch_is_bounded_as_documented(channels: int, stride: int) -> None:
         in_channels=channels, out_channels=8192, in_frames=10000, stride_mel=stride
     )
     depth = 9 * channels
-    assert 0 < library().voxpress_conv2d_scratch_bytes(layer.call()) <= 320 * depth + 8 * 8192 + (193 << 10)
     is_winograd = layer.kernel_name(packed=True).startswith("winograd")
     assert is_winograd == (stride == 1 and channels > 1)
+    bound = 320 * depth + 8 * 8192 + (193 << 10)
+    if layer.kernel_name(packed=False).startswith("winograd"):
+        bound = max(1280 << 10, 2151 * channels) + max(640 << 10, 4711 * channels) + 8 * 8192 + (72 << 10)
+    assert 0 < library().voxpress_conv2d_scratch_bytes(layer.call()) <= bound
     bound = (513 << 10) + 2151 * channels + (64 << 10) if is_winograd else 56 * depth + (193 << 10)
     assert 0 < library().voxpress_conv2d_packed_scratch_bytes(layer.call()) <= bound
 

@@ -162,6 +162,12 @@ def test_a_server_that_is_not_there_is_one_line(s3_server: str, monkeypatch: pyt
     assert "\n" not in str(caught.value)
 
 
+def test_a_bucket_that_is_not_there_is_one_line(s3_server: str, tmp_path: Path) -> None:
+    with pytest.raises(VoxPressError, match=r"s3://nowhere/x: ") as caught:
+        Registry("s3://nowhere/x").publish(*prepared(tmp_path), QUIET)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_channel_that_others_keep_moving_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(str(tmp_path / "registry"), tmp_path)
     registry = Registry(tmp_path / "registry")
