@@ -8,8 +8,11 @@ from pydantic import BaseModel, ConfigDict
 
 from device_tests.golden import GoldenResult, run_golden
 from exporters.bundle.archive import opened_bundle
+from exporters.bundle.manifest import Manifest
 from exporters.bundle.trust import Trust, check_bundle
-from pipeline.errors import GateError
+from exporters.doctor import unknown_op
+from exporters.inspect_model import inspect_model
+from pipeline.errors import GateError, VerificationError
 from pipeline.progress import Progress
 
 
@@ -31,13 +34,14 @@ class BundleVerdict(BaseModel):
 def verify_bundle(
     bundle: Path, trust: Trust, *, progress: Progress, golden: bool = True, every_runtime: bool = False
 ) -> BundleVerdict:
-    """Check a bundle's folder or zip: schema, hashes, signature, version, and golden vectors on the runtimes at hand.
+    """Check a bundle's folder or zip: schema, hashes, signature, version, ops, and golden vectors on runtimes at hand.
 
     Raises InputError or VerificationError with the reason for a bundle that is not as it should be; GateError if
     `every_runtime` is asked for and one of those that the bundle's files need is not here.
     """
     with opened_bundle(bundle) as folder:
         trusted = check_bundle(folder, trust, name=bundle)
+        _check_ops(folder, trusted.manifest)
         results = run_golden(folder, trusted.manifest, progress) if golden else []
     missing = [result for result in results if result.outcome == "not run"]
     if every_runtime and missing:
@@ -53,3 +57,10 @@ def verify_bundle(
         unchecked_signature=None if trusted.signed_by else trusted.claims,
         golden=tuple(results),
     )
+
+
+def _check_ops(folder: Path, manifest: Manifest) -> None:
+    for model in manifest.models:
+        problem = unknown_op(inspect_model(folder / model.file))
+        if problem is not None:
+            raise VerificationError(f"{model.file}: expected ops that this build knows, found {problem}")

@@ -194,7 +194,7 @@ def _of_local(runtime: LocalRuntime, model: Path, contents: ModelContents) -> Di
         )
     if runtime.version is None:
         return diagnosis("not on this machine", "")
-    problem = _unknown_op(contents)
+    problem = unknown_op(contents)
     if problem is not None:
         return diagnosis("does not run", problem)
     ours = any(op.ours for op in contents.ops)
@@ -218,7 +218,7 @@ def _of_build(build: PhoneBuild, contents: ModelContents) -> Diagnosis:
         return diagnosis(
             "other format", f"it runs .{build.format} files; export the artifact with --format {build.format}"
         )
-    problem = _unknown_op(contents)
+    problem = unknown_op(contents)
     if problem is not None:
         return diagnosis("does not run", problem)
     if any(op.ours for op in contents.ops):
@@ -231,7 +231,7 @@ def _of_build(build: PhoneBuild, contents: ModelContents) -> Diagnosis:
     return diagnosis("runs", "")
 
 
-def _unknown_op(contents: ModelContents) -> str | None:
+def unknown_op(contents: ModelContents) -> str | None:
     """What no runtime can mend: an op of ours that these kernels do not know, or a custom op of somebody else's."""
     for op in contents.ops:
         if op.ours:

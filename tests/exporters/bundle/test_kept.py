@@ -9,6 +9,8 @@ import pytest
 from device_tests.check_bundle import verify_bundle
 from exporters.bundle.manifest import Manifest
 from exporters.bundle.trust import Trust
+from exporters.doctor import KNOWN_OPS
+from pipeline.errors import VerificationError
 from pipeline.progress import Progress
 from tests.exporters.bundle.keep import from_text, public_key
 
@@ -35,3 +37,12 @@ def test_what_is_kept_is_text() -> None:
     for path in KEPT.rglob("*"):
         if path.is_file():
             path.read_text(encoding="ascii")
+
+
+def test_a_bundle_with_an_op_that_this_build_does_not_know_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_text(KEPT / "v1", tmp_path / "bundle")
+    monkeypatch.setitem(KNOWN_OPS, "conv2d", 0)
+    with pytest.raises(VerificationError, match=r"models/.*: expected ops that this build knows, found .*conv2d"):
+        verify_bundle(tmp_path / "bundle", Trust(), progress=Progress.silent(), golden=False)
