@@ -116,7 +116,9 @@ def test_hostile_numbers_are_refused_with_a_reason(
     program = noise_program(artifact)
     altered = {**program.bytes_of, "conv1": Quantization(program.bytes_of["conv1"].scale, zero)}
     hostile = FastProgram(program.ranges, altered, {"conv1": algorithm})  # type: ignore[dict-item]
-    monkeypatch.setattr(emit, "PressedNetwork", lambda of, _: PressedNetwork(of, hostile))  # the manifest's stays good
+    monkeypatch.setattr(
+        emit, "PressedNetwork", lambda of, _, *rest, **names: PressedNetwork(of, hostile, *rest, **names)
+    )  # the manifest's stays good
     refused(emit_pte(artifact, lowering="voxpress", max_seconds=MAX_SECONDS, fast=program), reason, capfd)
 
 
