@@ -30,7 +30,13 @@ def test_blank_lines_and_tabs_are_passed_over(tmp_path: Path) -> None:
     assert [trial.line for trial in listed] == [1, 3]
 
 
-@pytest.mark.parametrize("line", ["2 a b", "1 a", "1 a b c", "a b 1", "target a b", "1.0 a b"])
+def test_a_fourth_word_is_the_trials_group(tmp_path: Path) -> None:
+    path = tmp_path / "trials.txt"
+    path.write_text("1 a b female\n0 a c\n")
+    assert [trial.group for trial in read_trials(path)] == ["female", ""]
+
+
+@pytest.mark.parametrize("line", ["2 a b", "1 a", "1 a b c d", "a b 1", "target a b", "1.0 a b"])
 def test_a_bad_line_is_named_and_shown(tmp_path: Path, line: str) -> None:
     path = tmp_path / "trials.txt"
     path.write_text(f"1 a b\n\n{line}\n")
