@@ -236,7 +236,7 @@ def _artifact(width: str, spec: FrontEndSpec) -> LoadedArtifact:
 
 
 def _voices(folder: Path, spec: FrontEndSpec) -> _Voices:
-    make_synthetic_corpus(folder, speakers=4, seed=1, sessions=1, utterances_per_session=4, seconds=(2.0, 3.0))
+    make_synthetic_corpus(folder, speakers=4, seed=1, sessions=1, utterances_per_session=2, seconds=(1.0, 1.2))
     source = FeatureSource(read_corpus(folder), spec, cache="none")
     samples = {name: source.samples(name, 0, source.sample_count(name)) for name in source.ids}
     endless = np.concatenate(list(samples.values()))
