@@ -55,6 +55,7 @@ Layout layout_of(const FbankOptions& options) {
   // A bin lies in at most two triangles.
   layout.filters = layout.weights + sizeof(float) * 2 * bins;
   layout.plan_bytes = layout.filters + sizeof(Filter) * static_cast<size_t>(options.num_mel_bins);
+  layout.plan_bytes = (layout.plan_bytes + 7) / 8 * 8;  // so that tables one after the other stay aligned
   return layout;
 }
 
