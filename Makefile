@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 NATIVE := build/native
+AARCH64 := build/aarch64
 SOURCES := pipeline calibration exporters device_tests tests
 CXX_SOURCES = $(shell git ls-files '*.cc' '*.h')
 
-.PHONY: demo test test-fast native lint type format clean
+.PHONY: demo test test-fast native aarch64 lint type format clean
 
 demo: native
 	$(BIN)/voxpress run demo --out out/demo
@@ -31,6 +32,16 @@ $(INSTALLED): requirements.lock pyproject.toml
 native: $(INSTALLED)
 	@test -f $(NATIVE)/build.ninja || $(BIN)/cmake -S . -B $(NATIVE) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python
 	@$(BIN)/cmake --build $(NATIVE)
+
+# The runners, ops and delegate for 64-bit ARM, with the runtimes of the aarch64 wheels of the same versions, to be run
+# under an emulator. The wheels are fetched once per version.
+aarch64: $(AARCH64)/runtime/.fetched
+	@test -f $(AARCH64)/native/build.ninja || $(BIN)/cmake -S . -B $(AARCH64)/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/device_tests/harness/cmake/aarch64-linux-gnu.cmake -Dexecutorch_DIR=$(CURDIR)/$(AARCH64)/runtime/executorch/share/cmake
+	@$(BIN)/cmake --build $(AARCH64)/native --target voxpress_pte_runner voxpress_tflite_runner voxpress_tflite_delegate
+
+$(AARCH64)/runtime/.fetched: $(INSTALLED) device_tests/drive/fetch_runtime.py
+	$(BIN)/python -m device_tests.drive.fetch_runtime --lock requirements.lock --out $(AARCH64)/runtime
+	touch $@
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)

@@ -11,9 +11,12 @@
 
 #include "errors.h"
 #include "files.h"
+#include "journal.h"
 #include "json.h"
+#include "machine.h"
 #include "process_memory.h"
 #include "safetensors.h"
+#include "sha256.h"
 
 namespace voxpress::harness {
 namespace {
@@ -29,6 +32,8 @@ struct Measurements {
   int64_t load_ns = 0, first_ns = 0;
   std::vector<int64_t> latency_ns;
   int64_t resident_before_bytes = 0, resident_after_load_bytes = 0, resident_after_run_bytes = 0, peak_bytes = 0;
+  MachineState before, after;
+  size_t utterances = 0, resumed = 0;
 };
 
 class Progress {
@@ -44,10 +49,15 @@ class Progress {
 // An open model that closes itself and turns the engine's error texts into exceptions.
 class Model {
  public:
-  Model(const VoxpressEngineApi& api, const RunOptions& options) : api_(api), path_(options.model) {
+  Model(const VoxpressEngineApi& api, const RunOptions& options, const std::string& sha256)
+      : api_(api), path_(options.model) {
     VoxpressEngineError error = {};
-    handle_.reset(api.open(path_.c_str(), options.threads, &error));
-    if (handle_ == nullptr) throw InputError(path_, "a model that the engine can load", error.text);
+    const VoxpressEngineRequest request = {path_.c_str(), options.threads, options.runtime_library.c_str(),
+                                           options.delegate_library.c_str(), options.stock_delegate ? 1 : 0};
+    handle_.reset(api.open(&request, &error));
+    if (handle_ == nullptr) {
+      throw InputError(path_, "a model that the engine can load", std::string(error.text) + " (sha256 " + sha256 + ")");
+    }
     api.describe(handle_.get(), &info_);
   }
 
@@ -142,14 +152,53 @@ std::string json_list(const Items& items, Write write) {
   return text + "]";
 }
 
-std::string report(const RunOptions& options, const Model& model, const Measurements& measured, size_t utterances) {
-  const auto number = [](int64_t value) { return std::to_string(value); };
+template <typename Members>
+std::string json_object(const Members& members) {
+  std::string text = "{";
+  for (const auto& [key, value] : members) text += (text.size() > 1 ? ", " : "") + quote_json(key) + ": " + value;
+  return text + "}";
+}
+
+using Member = std::pair<const char*, std::string>;
+
+std::string number(int64_t value) { return std::to_string(value); }
+
+std::string machine_json(const Machine& machine) {
+  const Member members[] = {
+      {"os", quote_json(machine.os)},
+      {"kernel", quote_json(machine.kernel)},
+      {"architecture", quote_json(machine.architecture)},
+      {"cpu_model", quote_json(machine.cpu_model)},
+      {"cpu_features", json_list(machine.cpu_features, quote_json)},
+      {"cores", number(machine.cores)},
+      {"memory_bytes", number(machine.memory_bytes)},
+  };
+  return json_object(members);
+}
+
+std::string state_json(const MachineState& state) {
+  std::vector<std::pair<std::string, std::string>> temperatures;
+  for (const auto& [zone, value] : state.temperature_mc) temperatures.emplace_back(zone, number(value));
+  const Member members[] = {
+      {"governor", state.governor.empty() ? "null" : quote_json(state.governor)},
+      {"clock_hz", json_list(state.clock_hz, number)},
+      {"max_clock_hz", json_list(state.max_clock_hz, number)},
+      {"temperature_mc", json_object(temperatures)},
+      {"load_milli", state.load_milli < 0 ? "null" : number(state.load_milli)},
+  };
+  return json_object(members);
+}
+
+std::string report(const RunOptions& options, const Model& model, const std::string& sha256,
+                   const Measurements& measured) {
   const VoxpressEngineInfo& info = model.info();
-  const std::pair<const char*, std::string> members[] = {
+  const std::string version = *info.runtime_version == '\0' ? options.runtime_version : info.runtime_version;
+  const Member members[] = {
       {"engine", quote_json(info.engine)},
-      {"runtime_version", quote_json(info.runtime_version)},
+      {"runtime_version", quote_json(version.empty() ? "unknown" : version)},
       {"model", quote_json(std::filesystem::path(options.model).filename().string())},
       {"model_bytes", number(static_cast<int64_t>(file_bytes(options.model)))},
+      {"model_sha256", quote_json(sha256)},
       {"threads", number(info.threads)},
       {"kernels", json_list(model.kernels(), quote_json)},
       {"delegates", json_list(Model::split(info.delegates), quote_json)},
@@ -160,11 +209,43 @@ std::string report(const RunOptions& options, const Model& model, const Measurem
       {"resident_after_load_bytes", number(measured.resident_after_load_bytes)},
       {"resident_after_run_bytes", number(measured.resident_after_run_bytes)},
       {"peak_bytes", number(measured.peak_bytes)},
-      {"utterances", number(static_cast<int64_t>(utterances))},
+      {"utterances", number(static_cast<int64_t>(measured.utterances))},
+      {"resumed", number(static_cast<int64_t>(measured.resumed))},
+      {"machine", machine_json(read_machine())},
+      {"before", state_json(measured.before)},
+      {"after", state_json(measured.after)},
   };
   std::string text = "{";
   for (const auto& [key, value] : members) text += (text.size() > 1 ? ",\n " : "\n ") + quote_json(key) + ": " + value;
   return text + "\n}\n";
+}
+
+// Embeds every utterance that the journal does not hold yet, and writes them all.
+void measure_accuracy(const RunOptions& options, const SafetensorsFile& features, const std::string& key, Model* model,
+                      Progress* progress, Measurements* measured) {
+  EmbeddingJournal journal(options.out + "/embeddings.journal", key);
+  std::vector<std::pair<std::string, std::vector<float>>> embeddings;
+  for (const StoredTensor& utterance : features.tensors()) {
+    if (journal.embeddings().count(utterance.name) != 0) {
+      ++measured->resumed;
+    } else {
+      const std::vector<float> values = utterance.values(0, utterance.bytes / sizeof(float));
+      journal.add(utterance.name, model->embed(utterance.name, values, utterance.shape[0]));
+    }
+    embeddings.emplace_back(utterance.name, journal.embeddings().at(utterance.name));
+    progress->step();
+  }
+  write_atomically(options.out + "/embeddings.safetensors", encode_vectors(embeddings));
+  measured->utterances = embeddings.size();
+}
+
+std::string checked_sha256(const RunOptions& options) {
+  const MappedFile file(options.model);
+  std::string sha256 = sha256_hex(file.data(), file.size());
+  if (!options.model_sha256.empty() && sha256 != options.model_sha256) {
+    throw InputError(options.model, "sha256 " + options.model_sha256, sha256);
+  }
+  return sha256;
 }
 
 }  // namespace
@@ -173,14 +254,16 @@ void run_engine(const VoxpressEngineApi& api, const RunOptions& options) {
   if (api.abi != VOXPRESS_ENGINE_ABI) {
     throw InputError("engine", "ABI " + std::to_string(VOXPRESS_ENGINE_ABI), std::to_string(api.abi));
   }
+  const std::string sha256 = checked_sha256(options);
   const SafetensorsFile features(options.features);
   const std::vector<StoredTensor>& utterances = features.tensors();
   if (utterances.empty()) throw InputError(options.features, "at least one utterance", "none");
 
   Measurements measured;
+  measured.before = read_machine_state();
   measured.resident_before_bytes = resident_bytes();
   const Clock::time_point start = Clock::now();
-  Model model(api, options);
+  Model model(api, options, sha256);
   measured.load_ns = nanoseconds_since(start);
   measured.resident_after_load_bytes = resident_bytes();
 
@@ -197,17 +280,12 @@ void run_engine(const VoxpressEngineApi& api, const RunOptions& options) {
   Progress progress(1 + options.warmup + options.runs +
                     (options.skip_accuracy ? 0 : static_cast<int64_t>(utterances.size())));
   measure_speed(options, speed_features(utterances, options.speed_frames, info.mel_bins), &model, &progress, &measured);
-
-  std::vector<std::pair<std::string, std::vector<float>>> embeddings;
   if (!options.skip_accuracy) {
-    for (const StoredTensor& utterance : utterances) {
-      const std::vector<float> values = utterance.values(0, utterance.bytes / sizeof(float));
-      embeddings.emplace_back(utterance.name, model.embed(utterance.name, values, utterance.shape[0]));
-      progress.step();
-    }
-    write_atomically(options.out + "/embeddings.safetensors", encode_vectors(embeddings));
+    measure_accuracy(options, features, sha256 + " " + features.sha256(), &model, &progress, &measured);
   }
-  write_atomically(options.out + "/engine.json", report(options, model, measured, embeddings.size()));
+  measured.after = read_machine_state();
+  write_atomically(options.out + "/engine.json", report(options, model, sha256, measured));
+  if (!options.skip_accuracy) std::filesystem::remove(options.out + "/embeddings.journal", failure);
 }
 
 }  // namespace voxpress::harness

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define VOXPRESS_ENGINE_ABI 1
+#define VOXPRESS_ENGINE_ABI 2
 
 typedef struct VoxpressEngine VoxpressEngine;
 
@@ -18,9 +18,21 @@ typedef struct VoxpressEngineError {
   char text[512];
 } VoxpressEngineError;
 
+/* What to open and with what. Texts are read during the call only. */
+typedef struct VoxpressEngineRequest {
+  const char* model_path;
+  int32_t threads;
+  /* Libraries of an engine that loads its runtime when it is opened; null or "": found as the system finds libraries.
+   */
+  const char* runtime_library;
+  const char* delegate_library;
+  /* 0: a runtime whose own delegate can be left out leaves it out (XNNPACK of LiteRT dies under some emulators). */
+  int32_t stock_delegate;
+} VoxpressEngineRequest;
+
 /* What a loaded model takes and gives. Texts live as long as the handle. */
 typedef struct VoxpressEngineInfo {
-  const char* engine;          /* "executorch", ... */
+  const char* engine;          /* "executorch", "litert" */
   const char* runtime_version; /* "1.5.1", ... */
   const char* delegates;       /* comma separated, sorted, "" for none */
   int32_t threads;             /* as the runtime has them, which may differ from what was asked for */
@@ -32,7 +44,7 @@ typedef struct VoxpressEngineInfo {
 typedef struct VoxpressEngineApi {
   int32_t abi; /* VOXPRESS_ENGINE_ABI */
   /* Loads a model. Null on failure, with the reason in `error`. */
-  VoxpressEngine* (*open)(const char* model_path, int32_t threads, VoxpressEngineError* error);
+  VoxpressEngine* (*open)(const VoxpressEngineRequest* request, VoxpressEngineError* error);
   void (*describe)(const VoxpressEngine* engine, VoxpressEngineInfo* info);
   /* Embeds one utterance: features [frames, mel_bins] to embedding [embedding_dim]. 0 on success. */
   int32_t (*run)(VoxpressEngine* engine, const float* features, int64_t frames, float* embedding,
@@ -43,7 +55,8 @@ typedef struct VoxpressEngineApi {
   void (*close)(VoxpressEngine* engine);
 } VoxpressEngineApi;
 
-const VoxpressEngineApi* voxpress_executorch_engine(void);
+/* The engine that is linked into a program: executorch_engine.cc or litert_engine.cc. */
+const VoxpressEngineApi* voxpress_engine(void);
 
 #ifdef __cplusplus
 }

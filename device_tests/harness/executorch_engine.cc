@@ -279,11 +279,11 @@ struct VoxpressEngine {
 
 namespace {
 
-VoxpressEngine* open_model(const char* model_path, int32_t threads, VoxpressEngineError* error) {
+VoxpressEngine* open_model(const VoxpressEngineRequest* request, VoxpressEngineError* error) {
   start_runtime();
   first_log_line.clear();
   try {
-    return new VoxpressEngine(model_path, threads);
+    return new VoxpressEngine(request->model_path, request->threads);
   } catch (const std::exception& exception) {
     tell(exception, error);
     return nullptr;
@@ -318,7 +318,7 @@ void close_model(VoxpressEngine* engine) { delete engine; }
 
 }  // namespace
 
-const VoxpressEngineApi* voxpress_executorch_engine(void) {
+const VoxpressEngineApi* voxpress_engine(void) {
   static const VoxpressEngineApi api = {VOXPRESS_ENGINE_ABI, open_model,   describe_model,
                                         run_model,           kernels_used, close_model};
   return &api;

@@ -1,4 +1,5 @@
-// voxpress_pte_runner: an ExecuTorch file over a file of features. Exit code 2 and one line for what the user can mend.
+// voxpress_pte_runner and voxpress_tflite_runner: a model file over a file of features, by the engine that is linked
+// in. Exit code 2 and one line for what the user can mend.
 #include <charconv>
 #include <cstdio>
 #include <cstring>
@@ -17,8 +18,11 @@ using voxpress::harness::RunOptions;
 
 constexpr int kInputExitCode = 2;
 constexpr char kUsage[] =
-    "usage: voxpress_pte_runner --model X.pte --features features.safetensors --out DIR [--warmup 2] [--runs 10] "
-    "[--speed-frames 200] [--threads 1] [--skip-accuracy]";
+    "usage: voxpress_pte_runner|voxpress_tflite_runner --model X --features features.safetensors --out DIR [--warmup "
+    "2] "
+    "[--runs 10] [--speed-frames 200] [--threads 1] [--skip-accuracy] [--no-stock-delegate] [--sha256 HEX] "
+    "[--runtime-library PATH] "
+    "[--delegate-library PATH] [--runtime-version TEXT]";
 
 int64_t parse_count(std::string_view option, std::string_view text, int64_t smallest, int64_t largest) {
   int64_t value = 0;
@@ -38,6 +42,10 @@ RunOptions parse_options(int argc, char** argv) {
       options.skip_accuracy = true;
       continue;
     }
+    if (option == "--no-stock-delegate") {
+      options.stock_delegate = false;
+      continue;
+    }
     if (i + 1 == argc)
       throw InputError(std::string(option), "a known option and its value; " + std::string(kUsage), "no value");
     const std::string_view value = argv[++i];
@@ -47,6 +55,14 @@ RunOptions parse_options(int argc, char** argv) {
       options.features = value;
     } else if (option == "--out") {
       options.out = value;
+    } else if (option == "--sha256") {
+      options.model_sha256 = value;
+    } else if (option == "--runtime-library") {
+      options.runtime_library = value;
+    } else if (option == "--delegate-library") {
+      options.delegate_library = value;
+    } else if (option == "--runtime-version") {
+      options.runtime_version = value;
     } else if (option == "--warmup") {
       options.warmup = parse_count(option, value, 0, 10'000);
     } else if (option == "--runs") {
@@ -69,13 +85,13 @@ RunOptions parse_options(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    voxpress::harness::run_engine(*voxpress_executorch_engine(), parse_options(argc, argv));
+    voxpress::harness::run_engine(*voxpress_engine(), parse_options(argc, argv));
     return 0;
   } catch (const InputError& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return kInputExitCode;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "voxpress_pte_runner: %s\n", error.what());
+    std::fprintf(stderr, "voxpress runner: %s\n", error.what());
     return 1;
   }
 }
