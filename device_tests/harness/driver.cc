@@ -53,7 +53,7 @@ class Model {
       : api_(api), path_(options.model) {
     VoxpressEngineError error = {};
     const VoxpressEngineRequest request = {path_.c_str(), options.threads, options.runtime_library.c_str(),
-                                           options.delegate_library.c_str(), options.stock_delegate ? 1 : 0};
+                                           options.delegate_library.c_str()};
     handle_.reset(api.open(&request, &error));
     if (handle_ == nullptr) {
       throw InputError(path_, "a model that the engine can load", std::string(error.text) + " (sha256 " + sha256 + ")");

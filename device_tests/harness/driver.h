@@ -18,7 +18,6 @@ struct RunOptions {
   int64_t speed_frames = 200;                     // length of the utterance that is timed
   int32_t threads = 1;
   bool skip_accuracy = false;
-  bool stock_delegate = true;
 };
 
 // Writes `out`/engine.json and, unless accuracy is skipped, `out`/embeddings.safetensors (F32 [E] under the keys of the

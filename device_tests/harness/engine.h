@@ -26,8 +26,6 @@ typedef struct VoxpressEngineRequest {
    */
   const char* runtime_library;
   const char* delegate_library;
-  /* 0: a runtime whose own delegate can be left out leaves it out (XNNPACK of LiteRT dies under some emulators). */
-  int32_t stock_delegate;
 } VoxpressEngineRequest;
 
 /* What a loaded model takes and gives. Texts live as long as the handle. */

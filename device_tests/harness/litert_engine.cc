@@ -228,15 +228,15 @@ struct VoxpressEngine {
       plugin = std::make_unique<DelegatePlugin>(or_default(request.delegate_library, kDelegateName));
       register_delegate();
       delegates = "voxpress";
-    } else if (request.stock_delegate != 0) {
+    } else {
       delegates = "xnnpack";
     }
     require(runtime.CreateOptions(&options), "options");
     require(runtime.SetOptionsHardwareAccelerators(options, kCpu), "options");
     // Both texts are the runtime's own form of its options. XNNPACK would come before our delegate and stumble over ops
     // that it does not know, so a model with our ops does without.
-    const std::string cpu = std::string("num_threads = ") + std::to_string(threads) +
-                            (delegates == "xnnpack" ? "\n" : "\nkernel_mode = \"builtin\"\n");
+    const std::string cpu =
+        std::string("num_threads = ") + std::to_string(threads) + (plugin ? "\nkernel_mode = \"builtin\"\n" : "\n");
     add_option("xnnpack", cpu);
     add_option("runtime_options_string", "error_reporter_mode = 2\n");
     opening_runtime = &runtime;

@@ -20,7 +20,7 @@ constexpr int kInputExitCode = 2;
 constexpr char kUsage[] =
     "usage: voxpress_pte_runner|voxpress_tflite_runner --model X --features features.safetensors --out DIR [--warmup "
     "2] "
-    "[--runs 10] [--speed-frames 200] [--threads 1] [--skip-accuracy] [--no-stock-delegate] [--sha256 HEX] "
+    "[--runs 10] [--speed-frames 200] [--threads 1] [--skip-accuracy] [--sha256 HEX] "
     "[--runtime-library PATH] "
     "[--delegate-library PATH] [--runtime-version TEXT]";
 
@@ -40,10 +40,6 @@ RunOptions parse_options(int argc, char** argv) {
     const std::string_view option = argv[i];
     if (option == "--skip-accuracy") {
       options.skip_accuracy = true;
-      continue;
-    }
-    if (option == "--no-stock-delegate") {
-      options.stock_delegate = false;
       continue;
     }
     if (i + 1 == argc)
