@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from rich.table import Table
 from torch import nn
 
-from device_tests.drive.host import embed_with_engine
+from device_tests.drive.process import HostDevice
+from device_tests.drive.run import embed_with_engine
 from exporters.bundle import MANIFEST_FILE, Manifest, checked_file, read_manifest, unzip_bundle
 from exporters.manifest import ModelManifest
 from pipeline.artifact.decode import decode
@@ -266,7 +267,7 @@ def _bundle_subjects(folder: Path, manifest: Manifest, only: str | None) -> list
 
 def _engine_subject(path: Path, frontend: FrontEndSpec) -> _Subject:
     def embed(features: Features, threads: int, progress: Progress) -> tuple[Embeddings, str, tuple[str, ...]]:
-        embeddings, record = embed_with_engine(path, features, threads=threads, progress=progress)
+        embeddings, record = embed_with_engine(HostDevice(), path, features, threads=threads, progress=progress)
         return embeddings, f"{record.engine} {record.runtime_version}", record.kernels
 
     return _Subject(path.name, frontend, embed)

@@ -30,7 +30,9 @@ def locked(lock: Path) -> list[str]:
         raise InputError(lock, expected="a requirements lock file", found=error.strerror or str(error)) from None
     found = [line for name in _PACKAGES for line in lines if line.startswith(f"{name}==")]
     if len(found) != len(_PACKAGES):
-        raise InputError(lock, expected=f"exact versions of {' and '.join(_PACKAGES)}", found=", ".join(found) or "none")
+        raise InputError(
+            lock, expected=f"exact versions of {' and '.join(_PACKAGES)}", found=", ".join(found) or "none"
+        )
     return found
 
 
@@ -55,7 +57,9 @@ def _download(requirement: str, wheels: Path) -> None:
     done = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
-        raise MissingToolError(f"{requirement}: expected its wheel for aarch64, found: {said[-1] if said else 'nothing'}")
+        raise MissingToolError(
+            f"{requirement}: expected its wheel for aarch64, found: {said[-1] if said else 'nothing'}"
+        )
 
 
 def _unpack(wheel: Path, out: Path) -> None:

@@ -183,7 +183,10 @@ struct VoxpressEngine {
       refuse(std::string(exception.what()) + " (" + reason + ")");
     }
   }
-  ~VoxpressEngine() { close(); }
+  ~VoxpressEngine() {
+    const HeldBack chatter;  // the runtime says farewell
+    close();
+  }
   VoxpressEngine(const VoxpressEngine&) = delete;
   VoxpressEngine& operator=(const VoxpressEngine&) = delete;
 
