@@ -1,4 +1,4 @@
-"""What every device is to the protocol: something that can be opened, made ready for timings, and told to run an engine.
+"""What every device is to the protocol: something to be opened, made ready for timings, and told to run an engine.
 
 A device is named on the command line, "host", "qemu-aarch64", "adb:<serial>", "ios:<identifier>". Phones give back
 embeddings and raw timings only; everything is judged on the host.

@@ -21,8 +21,8 @@ EMULATED_CPU = "neoverse-n1"
 # Debian's cross libraries; the emulator finds the loader and libc there.
 CROSS_ROOT = Path("/usr/aarch64-linux-gnu")
 
-# What the emulated processor would say of itself. The emulator shows its host's file instead, in which the runtimes find
-# no ARM processor, and die.
+# What the emulated processor would say of itself. The emulator shows its host's file instead, in which the runtimes
+# find no ARM processor, and die.
 _CPUINFO = """processor\t: {index}
 BogoMIPS\t: 50.00
 Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
@@ -72,7 +72,7 @@ class ProcessSession:
 
 @dataclass(frozen=True)
 class HostDevice:
-    """This machine. `builds` replaces the programs that run the formats."""
+    """The machine we are on. `builds` replaces the programs that run the formats."""
 
     name: str = "host"
     device_class: DeviceClass = "host"

@@ -127,7 +127,7 @@ def test_litert_speed_mode_writes_no_embeddings(models: Path, tmp_path: Path) ->
         *("--skip-accuracy", "--runs", "3", "--warmup", "1", "--speed-frames", "64"),
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1] == "progress 4 4"
+    assert done.stderr.splitlines()[-1] == "progress 5 5"
     record = EngineRecord.model_validate_json((tmp_path / "out" / "engine.json").read_text())
     assert (record.utterances, len(record.latency_ns), record.model) == (0, 3, "4bit.tflite")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["engine.json"]
@@ -138,14 +138,17 @@ def test_litert_errors_are_one_line(models: Path, tmp_path: Path) -> None:
     save_file(features((30,)), good)
     save_file({"u": np.zeros((30, 79), np.float32)}, bad)
     for arguments, words in (
-        (["--model", str(tmp_path / "none.tflite"), "--features", str(good)], "none.tflite: expected a .tflite file"),
-        (["--model", model, "--features", str(tmp_path / "none")], "none: expected a safetensors file"),
-        (["--model", model, "--features", model], "4bit.tflite: expected a safetensors file"),
-        (["--model", model, "--features", str(bad)], "expected float32 [T, 80], found float32 [30, 79]"),
-        (["--model", model, "--features", str(good), "--runs", "0"], "--runs: expected at least 1, found 0"),
+        (
+            ["--model", str(tmp_path / "none.tflite"), "--features", str(good)],
+            "none.tflite: expected a file, found No such file",
+        ),
+        (["--model", model, "--features", str(tmp_path / "none")], "none: expected a file, found No such file"),
+        (["--model", model, "--features", model], "4bit.tflite: expected a whole safetensors file"),
+        (["--model", model, "--features", str(bad)], "utterance u: expected features [frames, 80], found [30, 79]"),
+        (["--model", model, "--features", str(good), "--runs", "0"], "--runs: expected 1 to 1000000, found 0"),
     ):
         done = run_litert(tmp_path / "out", *arguments)
-        lines = [line for line in done.stderr.splitlines() if not line.startswith("INFO")]
+        lines = done.stderr.splitlines()
         assert done.returncode == 2
         assert len(lines) == 1
         assert words in lines[0]
