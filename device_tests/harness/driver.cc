@@ -40,6 +40,7 @@ class Progress {
  public:
   explicit Progress(int64_t total) : total_(total) {}
   void step() { std::fprintf(stderr, "progress %lld %lld\n", static_cast<long long>(++done_), total_); }
+  void skip() { ++done_; }  // a step that was done before
 
  private:
   int64_t done_ = 0;
@@ -228,12 +229,13 @@ void measure_accuracy(const RunOptions& options, const SafetensorsFile& features
   for (const StoredTensor& utterance : features.tensors()) {
     if (journal.embeddings().count(utterance.name) != 0) {
       ++measured->resumed;
+      progress->skip();
     } else {
       const std::vector<float> values = utterance.values(0, utterance.bytes / sizeof(float));
       journal.add(utterance.name, model->embed(utterance.name, values, utterance.shape[0]));
+      progress->step();
     }
     embeddings.emplace_back(utterance.name, journal.embeddings().at(utterance.name));
-    progress->step();
   }
   write_atomically(options.out + "/embeddings.safetensors", encode_vectors(embeddings));
   measured->utterances = embeddings.size();

@@ -90,7 +90,10 @@ def test_engine_failure_is_its_own_line_and_leaves_no_record(tmp_path: Path) -> 
 
 def test_engine_that_crashes_is_named_with_its_signal(tmp_path: Path) -> None:
     crashing = model(tmp_path, "4bit.tflite", signal=int(signal.SIGSEGV))
-    with pytest.raises(VoxPressError, match=r"4bit\.tflite: .*SIGSEGV after saying: INFO: a runtime that talks$"):
+    with pytest.raises(
+        VoxPressError,
+        match=r"4bit\.tflite \(sha256 [0-9a-f]{64}\): .*SIGSEGV after saying: INFO: a runtime that talks$",
+    ):
         run_on_device(fake_device(tmp_path), [crashing], features(), tmp_path / "out", protocol=PROTOCOL)
 
 
