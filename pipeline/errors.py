@@ -29,3 +29,9 @@ class MissingToolError(VoxPressError):
 
 class VerificationError(VoxPressError):
     """A result disagrees with the reference beyond its tolerance; nothing is written."""
+
+
+class GateError(VoxPressError):
+    """Something well formed that does not meet what is asked of it: a gate refused it. Nothing is written."""
+
+    exit_code = 3

@@ -40,7 +40,8 @@ _EXIT_MARK = "voxpress-exit:"
 _EXIT_FILE = "exit_code"
 _LOST = re.compile(
     r"offline|not found|no devices|error: closed|protocol fault|reset by peer|failed to read|failed to get feature"
-    r"|couldn't (read from|write to) device|connect error|cannot connect|broken pipe|EOF|device still connecting|Transport endpoint",
+    r"|couldn't (read from|write to) device"
+    r"|connect error|cannot connect|broken pipe|EOF|device still connecting|Transport endpoint",
     re.IGNORECASE,
 )
 

@@ -98,6 +98,39 @@ def parity_table(report: Report) -> Table:
     )
 
 
+def difference_table(report: Report) -> Table:
+    """Error rates against the fp32 reference and against the decoded artifact, with paired intervals, and flips."""
+    rows = []
+    for model in report.models:
+        for to, difference, flips in (
+            ("fp32", model.to_reference, model.flips),
+            ("artifact", model.to_artifact, model.artifact_flips),
+        ):
+            if difference is None or flips is None:
+                continue
+            rows.append(
+                (
+                    model.bits,
+                    _kind(model),
+                    to,
+                    f"{100 * difference.eer:+.2f}",
+                    f"{100 * difference.eer_interval.low:+.2f} .. {100 * difference.eer_interval.high:+.2f}",
+                    f"{difference.min_dcf:+.3f}",
+                    f"{difference.min_dcf_interval.low:+.3f} .. {difference.min_dcf_interval.high:+.3f}",
+                    f"{flips.harmful} + {flips.helpful}",
+                    f"{flips.reference_threshold:.4f}",
+                )
+            )
+    return Table(
+        "Differences",
+        ("bits", "file", "to", "ΔEER, points", "95 %", "ΔminDCF", "95 %", "flips", "threshold"),
+        tuple(rows),
+        "Device minus reference on the same trials; intervals are paired bootstrap intervals. Flips: harmful + helpful "
+        "decisions that the device takes otherwise at the threshold.",
+        left=3,
+    )
+
+
 def latency_table(report: Report) -> Table:
     """Quantiles of the timings, the ratio to the control with its range over rounds, loading and first inference."""
     protocol = report.protocol

@@ -28,6 +28,7 @@ ORDER = [
     "exporters",
     "device_tests",
     "pipeline.stages",
+    "pipeline.commands",
     "pipeline.cli",
 ]
 
