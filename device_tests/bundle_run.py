@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save
 from device_tests.drive.device import Device
 from device_tests.drive.run import ModelFile, run_on_device
 from device_tests.evaluate import speakers_by_folder, trial_features, trials_between
+from device_tests.gates import DEFAULT_GATES, Verdicts, judge, read_gates
 from device_tests.records import BundleIdentity, Embedding, Protocol, RunRecord, read_embeddings, read_run
 from device_tests.report.build import Golden, build_report
 from device_tests.report.figures import Report
@@ -115,19 +116,43 @@ class SpeechChoice:
             )
 
 
-def run_bundle(
-    device: Device,
-    bundle: Path,
-    out: Path,
-    *,
-    speech: SpeechChoice,
-    protocol: Protocol,
-    progress: Progress,
-    only: Sequence[str] = (),
-) -> RunRecord:
-    """Run a bundle's model files (or those named `only`) on a device, into `out`.
+@dataclass(frozen=True)
+class PreparedBundle:
+    """A bundle ready to run: what a device gets, and what its results are judged by."""
 
-    Raises InputError if the bundle is not what its manifest says, and what `run_on_device` raises.
+    folder: Path
+    manifest: Manifest
+    models: Sequence[ModelFile]
+    features: Features  # the speech's, and the golden utterance's
+    speech: Speech
+    identity: BundleIdentity
+
+    def write_judgement(self, out: Path, progress: Progress) -> None:
+        """Write `references/` and, last, `context.json`."""
+        golden = _tensors(checked_file(self.folder, self.manifest, GOLDEN_EMBEDDINGS))
+        for label in sorted({_REFERENCE_LABEL, *(model.bits for model in self.models)}):
+            network = decode(read_artifact(self.folder / "artifacts" / label))
+            made = embed(network, self.features, progress, f"reference {label}")
+            write_atomically(out / REFERENCES / f"{label}.safetensors", save(dict(made)))
+        write_atomically(out / REFERENCES / _GOLDEN_REFERENCES, save(golden))
+        context = RunContext(
+            title=f"{self.manifest.name} {self.manifest.version}",
+            speech=self.speech.name,
+            trials=tuple(self.speech.trials),
+            speakers=None if self.speech.speakers is None else dict(self.speech.speakers),
+            thresholds={},
+            front_end_difference=front_end_difference(self.folder, self.manifest),
+        )
+        write_atomically(out / CONTEXT_FILE, context.model_dump_json(indent=1) + "\n")
+
+
+@contextmanager
+def prepared_bundle(
+    bundle: Path, speech: SpeechChoice, progress: Progress, only: Sequence[str] = ()
+) -> Iterator[PreparedBundle]:
+    """A bundle's model files (or those named `only`) and the features to run them on.
+
+    Raises InputError if the bundle is not what its manifest says or has no such files.
     """
     with opened_bundle(bundle) as folder:
         manifest = verify_bundle(folder)
@@ -151,23 +176,22 @@ def run_bundle(
             name=manifest.name, version=manifest.version, manifest_sha256=sha256_file(folder / MANIFEST_FILE)
         )
         features = {**loaded.features, GOLDEN_UTTERANCE: golden}
-        run = run_on_device(device, models, features, out, protocol=protocol, progress=progress, bundle=identity)
-        labels = {_REFERENCE_LABEL, *(entry.label for entry in entries)}
-        _write_references(folder, manifest, sorted(labels), features, out / REFERENCES, progress)
-        context = RunContext(
-            title=f"{manifest.name} {manifest.version} on {device.name}",
-            speech=loaded.name,
-            trials=tuple(loaded.trials),
-            speakers=None if loaded.speakers is None else dict(loaded.speakers),
-            thresholds={},
-            front_end_difference=front_end_difference(folder, manifest),
-        )
-        write_atomically(out / CONTEXT_FILE, context.model_dump_json(indent=1) + "\n")
-        return run
+        yield PreparedBundle(folder, manifest, models, features, loaded, identity)
+
+
+def run_bundle(
+    device: Device, bundle: PreparedBundle, out: Path, *, protocol: Protocol, progress: Progress
+) -> RunRecord:
+    """Run a bundle's model files on a device, into `out`. Raises what `run_on_device` raises."""
+    run = run_on_device(
+        device, bundle.models, bundle.features, out, protocol=protocol, progress=progress, bundle=bundle.identity
+    )
+    bundle.write_judgement(out, progress)
+    return run
 
 
 def front_end_difference(folder: Path, manifest: Manifest) -> float:
-    """Largest |f - g| of the features f that the manifest's front end makes of the golden wav and the golden features g.
+    """Largest |f - g|: f are the features that the manifest's front end makes of the golden wav, g the golden ones.
 
     Infinite if they have not even the same shape.
     """
@@ -178,8 +202,8 @@ def front_end_difference(folder: Path, manifest: Manifest) -> float:
     return float(np.abs(made - golden).max()) if made.shape == golden.shape else float("inf")
 
 
-def report_run(folder: Path) -> Report:
-    """Make the report of a run's folder: `report.json`, `report.md` and `report.html` in it. Raises InputError."""
+def report_run(folder: Path, gates_file: Path = DEFAULT_GATES) -> tuple[Report, Verdicts]:
+    """Make the report of a run's folder, in it, and judge it. Raises InputError."""
     run = read_run(folder)
     context = read_json(folder / CONTEXT_FILE, RunContext, what="the context of a run")
     labels = sorted({_REFERENCE_LABEL, *(model.bits for model in run.models)})
@@ -189,19 +213,22 @@ def report_run(folder: Path) -> Report:
         context.front_end_difference,
         _tensors(folder / REFERENCES / _GOLDEN_REFERENCES),
     )
+    gates = read_gates(gates_file, run.device_class)
     run = run.model_copy(update={"notes": (*run.notes, f"speech: {context.speech}")})
-    return build_report(
+    report = build_report(
         run,
         folder,
         references[_REFERENCE_LABEL],
         references,
         context.trials,
         folder,
-        title=context.title,
+        title=f"{context.title} on {run.device}",
         speakers=context.speakers,
         golden=golden,
         thresholds=context.thresholds,
+        gates=gates,
     )
+    return report, judge(report, gates)
 
 
 @contextmanager
@@ -219,21 +246,11 @@ def opened_bundle(bundle: Path) -> Iterator[Path]:
         raise InputError(bundle, expected="a bundle's folder or zip", found=found)
 
 
-def _write_references(
-    folder: Path, manifest: Manifest, labels: Sequence[str], features: Features, out: Path, progress: Progress
-) -> None:
-    golden = _tensors(checked_file(folder, manifest, GOLDEN_EMBEDDINGS))
-    for label in labels:
-        network = decode(read_artifact(folder / "artifacts" / label))
-        made = embed(network, features, progress, f"reference {label}")
-        write_atomically(out / f"{label}.safetensors", save(dict(made)))
-    write_atomically(out / _GOLDEN_REFERENCES, save(golden))
-
-
 def _tensors(path: Path) -> dict[str, Embedding]:
     try:
-        return load_file(path)
+        tensors: dict[str, Embedding] = load_file(path)
     except FileNotFoundError:
         raise InputError(path, expected="golden embeddings", found="no such file") from None
     except (OSError, SafetensorError) as error:
         raise InputError(path, expected="golden embeddings", found=str(error)) from error
+    return tensors

@@ -1,7 +1,7 @@
 """What a run must meet: limits by class of device from `gates.toml`, and a verdict on each.
 
-Files of mode exact are held to the decoded artifact. Times and memory are ratios to the fp32 control of the same run. A
-measurement that is not valid (too few runs, heat, clocks, an unexpected kernel) fails as such and its ratio is not judged.
+Embeddings are held to the decoded artifact. Times and memory are ratios to the fp32 control of the same run. A
+measurement that is not valid (too few runs, heat, clocks, an unexpected kernel) fails as such.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Gates(_Frozen):
     thermal_rise_celsius: _Positive
     clock_share: _Positive
     kernels: tuple[str, ...]
+    source: str = Field(default="", description="name of the file they are from")
     file_ratio: dict[str, _Positive] = {}
     ratio: dict[str, Limit] = {}
     peak: dict[str, Limit] = {}
@@ -122,10 +123,10 @@ def read_gates(path: Path, device_class: DeviceClass) -> Gates:
             classes[name] = Gates.model_validate(_merged(content.get("all", {}), content.get(name, {})))
         except pydantic.ValidationError as error:
             raise InputError(path, expected="gates", found=f"[{name}] {first_problem(error)}") from None
-    return classes[device_class]
+    return classes[device_class].model_copy(update={"source": path.name})
 
 
-def judge(report: Report, gates: Gates, *, source: str) -> Verdicts:
+def judge(report: Report, gates: Gates) -> Verdicts:
     """A verdict of every gate on every model file, and on the run."""
     results = [_completeness(report), _front_end(report, gates)]
     for model in report.models:
@@ -139,7 +140,7 @@ def judge(report: Report, gates: Gates, *, source: str) -> Verdicts:
         ):
             if (limit := limits.get(f"{model.bits}.{model.format}")) is not None and not model.is_control:
                 results.append(_ratio(gate, model, limit, found(report, model), validity.verdict))
-    return Verdicts(gates=source, results=tuple(results))
+    return Verdicts(gates=gates.source, results=tuple(results))
 
 
 def gates_from(reports: Sequence[Report]) -> str:
@@ -158,7 +159,7 @@ def gates_from(reports: Sequence[Report]) -> str:
     for report in reports:
         for model in report.models:
             for table, value in (("ratio", _latency_ratio(report, model)), ("peak", _peak_ratio(report, model))):
-                if value is not None and not model.is_control and not (model.bits == "fp32"):
+                if value is not None and not model.is_control and model.bits != "fp32":
                     seen.setdefault((table, f"{model.bits}.{model.format}"), []).append(value)
     lines = []
     for (table, key), values in sorted(seen.items()):
@@ -183,25 +184,13 @@ def _completeness(report: Report) -> GateResult:
 
 
 def _front_end(report: Report, gates: Gates) -> GateResult:
-    return _at_most(
-        "front end",
-        "run",
-        report.front_end_difference,
-        gates.front_end_difference,
-        "of golden features",
-        "no golden wav",
-    )
+    found, limit = report.front_end_difference, gates.front_end_difference
+    return _at_most("front end", "run", found, limit, "from the golden features", "no golden wav")
 
 
 def _golden(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
-    return _at_most(
-        "golden embedding",
-        model.file,
-        model.golden_relative_error,
-        gates.golden_relative_error,
-        "relative",
-        "no golden",
-    )
+    found, limit = model.golden_relative_error, gates.golden_relative_error
+    return _at_most("golden embedding", model.file, found, limit, "relative", "no golden embedding")
 
 
 def _parity_error(report: Report, model: ModelFigures, gates: Gates) -> GateResult:

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pipeline.commands import device
 from pipeline.errors import VoxPressError
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ import_app = typer.Typer(help="Take over models that others trained.", no_args_i
 app.add_typer(import_app, name="import")
 prepare_app = typer.Typer(help="Turn downloaded corpora into manifests.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
+app.add_typer(device.app, name="device")
 
 EXIT_INTERRUPTED = 130
 
@@ -319,7 +321,7 @@ def main() -> NoReturn:
     try:
         app()
     except VoxPressError as error:
-        typer.echo(f"voxpress: {error}", err=True)
+        typer.echo("\n".join(f"voxpress: {line}" for line in str(error).splitlines()), err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that may not be written
         typer.echo(f"voxpress: {error.filename or 'input or output'}: {error.strerror or error}", err=True)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.threshold import decision_flips
+from device_tests.gates import Gates, Verdicts, judge
 from device_tests.records import Embedding, ModelRun, RunRecord, read_embeddings
 from device_tests.report.figures import (
     FEW_TARGETS,
@@ -26,6 +27,7 @@ from device_tests.report.figures import (
     parity,
     size_twin,
 )
+from device_tests.report.junit import junit_xml
 from device_tests.report.page import render
 from device_tests.report.plots import DetSeries, det_plot, latency_plot, size_plot, widths
 from device_tests.report.tables import (
@@ -40,6 +42,7 @@ from device_tests.report.tables import (
     provenance_table,
     report_table,
     summary_table,
+    verdict_table,
 )
 from pipeline.corpus.trials import Trial
 from pipeline.errors import InputError
@@ -72,8 +75,11 @@ def build_report(
     resampling: Resampling = DEFAULT_RESAMPLING,
     golden: Golden | None = None,
     thresholds: Mapping[str, float] | None = None,
+    gates: Gates | None = None,
 ) -> Report:
     """Compute every figure of a run and write `report.json`, `report.md` and `report.html` into `out`.
+
+    With `gates` also the verdicts, as `verdicts.json` and `junit.xml`.
 
     `reference`: embeddings [E] of the fp32 network by utterance; `artifact_references`: the same of each decoded
     artifact, by bits label. With `speakers` (the speaker of every utterance) intervals come from resampled speakers.
@@ -183,7 +189,8 @@ def build_report(
         first = next(model for model in report.models if model.bits == bits)
         curve = det_curve(device_scores[first.file], labels)
         curves.append(DetSeries(f"{bits} .{first.format}", place, first.device.eer, curve))
-    _write(report, run, curves, out)
+    verdicts = None if gates is None else judge(report, gates)
+    _write(report, run, curves, out, verdicts)
     return report
 
 
@@ -237,8 +244,9 @@ def read_report(folder: Path) -> Report:
     return read_json(folder / REPORT_FILE, Report, what="a device report")
 
 
-def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Path) -> None:
+def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Path, verdicts: Verdicts | None) -> None:
     detail = [
+        *((verdict_table(verdicts),) if verdicts is not None else ()),
         accuracy_table(report),
         parity_table(report),
         difference_table(report),
@@ -254,6 +262,7 @@ def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Pat
         summary=summary,
         tables=detail,
         notes=all_notes(report),
+        failed=[result.line() for result in verdicts.failed] if verdicts is not None else None,
         environment=environment_rows(report),
         det=det_plot(curves),
         size=size_plot(report),
@@ -261,6 +270,9 @@ def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Pat
     )
     write_atomically(out / "report.html", page)
     write_atomically(out / "report.md", markdown(report, [summary, *detail]))
+    if verdicts is not None:
+        verdicts.write(out)
+        write_atomically(out / "junit.xml", junit_xml([(report, verdicts)]))
     write_atomically(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
 
 

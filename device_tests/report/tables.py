@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table as RichTable
 
+from device_tests.gates import Verdicts
 from device_tests.report.figures import ModelFigures, Report
 from pipeline.scoring.score import Evaluation
 
@@ -72,6 +73,19 @@ def accuracy_table(report: Report) -> Table:
         f"otherwise than by the fp32 reference, both at its EER threshold {reference.threshold:.4f}; harmful: the "
         "reference was right.",
         left=2,
+    )
+
+
+def verdict_table(verdicts: Verdicts) -> Table:
+    """Every gate's verdict on every file, the failed ones first."""
+    order = {"failed": 0, "not judged": 2}
+    results = sorted(verdicts.results, key=lambda result: order.get(result.verdict, 1))
+    return Table(
+        "Gates",
+        ("verdict", "file", "gate", "expected", "found"),
+        tuple((one.verdict, one.subject, one.gate, one.limit, one.found) for one in results),
+        f"Limits from {verdicts.gates}.",
+        left=5,
     )
 
 
@@ -212,7 +226,7 @@ def environment_rows(report: Report) -> tuple[tuple[str, str], ...]:
     crop = report.protocol.crop_seconds
     packages = ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
     return (
-        ("device", report.device),
+        ("device", f"{report.device} ({report.device_class})"),
         ("measured", report.started_at.strftime("%Y-%m-%d %H:%M UTC")),
         ("system", f"{environment.os}, kernel {environment.kernel}"),
         ("processor", f"{environment.cpu_model}, {environment.cores} cores"),
