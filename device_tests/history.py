@@ -1,4 +1,4 @@
-"""Runs over time: one SQLite file, a row for each model file of each run, and what got worse from version to version."""
+"""Runs over time: one SQLite file, a row for each model file of each run, and what got worse between versions."""
 
 from __future__ import annotations
 

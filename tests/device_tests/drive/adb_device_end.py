@@ -19,9 +19,12 @@ import socket
 import struct
 import subprocess
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 VERSION = 0x01000001
 MAX_DATA = 1 << 18
@@ -325,6 +328,21 @@ def _hang_up(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+@contextmanager
+def adb_client(home: Path) -> Iterator[None]:
+    """The client with a server of the tests' own: another port, and a home of its own for the key it makes."""
+    home.mkdir(exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+        patch.setenv("HOME", str(home))
+        try:
+            yield
+        finally:
+            subprocess.run(["adb", "kill-server"], capture_output=True, check=False)
 
 
 def adb_is_here() -> bool:

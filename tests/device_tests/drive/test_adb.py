@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from device_tests.records import Protocol
 from exporters.tflite.emit import emit_tflite
 from pipeline.errors import VoxPressError
 from tests.conftest import NEEDS_TOOL
-from tests.device_tests.drive.adb_device_end import DeviceEnd, Faults, adb_is_here
+from tests.device_tests.drive.adb_device_end import DeviceEnd, Faults, adb_client, adb_is_here
 from tests.factories import tiny_artifact
 
 pytestmark = pytest.mark.skipif(not adb_is_here(), reason=f"{NEEDS_TOOL}adb")
@@ -31,14 +30,8 @@ PROTOCOL = Protocol(warmup=0, runs=2, rounds=2, speed_frames=40)
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A server of the tests' own: another port, and a home of its own for the key it makes."""
-    with socket.create_server(("127.0.0.1", 0)) as free, pytest.MonkeyPatch.context() as patch:
-        port = free.getsockname()[1]
-        patch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("adb-home")))
-        free.close()
+    with adb_client(tmp_path_factory.mktemp("adb-home")):
         yield
-        subprocess.run(["adb", "kill-server"], capture_output=True, check=False)
 
 
 @pytest.fixture
