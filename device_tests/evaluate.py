@@ -218,7 +218,7 @@ def trial_features(
     """Mean-normalised features of utterances below `audio`; of their first `crop_seconds` if that is not 0."""
     cuts = read_utterances(audio, names, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds)
     if crop_seconds:
-        cuts = cuts.truncate(max_duration=crop_seconds, preserve_id=True)
+        cuts = cuts.truncate(max_duration=crop_seconds, offset_type="start", preserve_id=True)
     with progress.task("features", len(names)) as task:
         return extract_features(cuts, spec, lambda done, total: task.advance())
 

@@ -33,6 +33,7 @@ from device_tests.drive.environment import environment_notes, environment_of
 from device_tests.drive.run import ModelFile, check_features, cut_for_speed, features_digest
 from device_tests.records import (
     EMBEDDINGS_FILE,
+    ENGINE_FILE,
     RUN_FILE,
     BareName,
     BitsLabel,
@@ -264,7 +265,7 @@ def firebase_package(folder: Path, job: Job, apps: FarmApps, devices: Sequence[s
             "type": "instrumentation",
             "app": str(apps.app),
             "test": str(apps.tests),
-            "device": [dict(pair.split("=", 1) for pair in one.split(",")) for one in devices],
+            "device": [_firebase_device(one) for one in devices],
             "other-files": {f"{_SHARED_FOLDER}/job.zip": archive.name},
             "environment-variables": {"voxpressJob": f"{_SHARED_FOLDER}/job.zip"},
             "directories-to-pull": [f"{_SHARED_FOLDER}/results"],
@@ -276,6 +277,14 @@ def firebase_package(folder: Path, job: Job, apps: FarmApps, devices: Sequence[s
     text = f"# gcloud firebase test android run {arguments.name}:voxpress\n" + yaml.safe_dump(content, sort_keys=False)
     write_atomically(arguments, text)
     return [archive, arguments]
+
+
+def _firebase_device(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    found = {name: value for name, _, value in pairs}
+    if not {"model", "version"} <= found.keys() or not all(found.values()):
+        raise InputError("--farm-device", expected="model=ID,version=NUMBER", found=text)
+    return found
 
 
 def ingest(results: Path, job: Job, device: str, out: Path) -> RunRecord:
@@ -346,8 +355,9 @@ def _record(
     try:
         return checked_record(call, utterances)
     except VoxPressError as error:
-        log = folder / "log.txt"
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+        log, said = folder / "log.txt", []
+        if log.is_file() and not (folder / ENGINE_FILE).exists():
+            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         place = "/".join(folder.parts[-3:] if folder.parts[-3:-2] == ("rounds",) else folder.parts[-2:])
         missing.append(f"{place}: {said[-1] if said else str(error).partition(': ')[2]}")
         return None
