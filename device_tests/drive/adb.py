@@ -75,7 +75,10 @@ def android_build(model_format: ModelFormat) -> Build:
 
 def attached_devices(**how: object) -> list[AdbDevice]:
     """Every device that the adb server knows, in the order it names them; `how`: the other fields of AdbDevice."""
-    listing = _adb(["devices", "-l"], seconds=30).stdout
+    try:
+        listing = _adb(["devices", "-l"], seconds=30).stdout
+    except _LostError as error:
+        raise VoxPressError(f"adb: expected a server that answers, found: {error}") from None
     lines = [line.split() for line in listing.splitlines()[1:] if len(line.split()) >= 2]
     return [AdbDevice(serial=words[0], state=words[1], **how) for words in lines]  # type: ignore[arg-type]
 
@@ -131,10 +134,7 @@ class AdbSession:
 
     def check(self) -> None:
         """Raise VoxPressError, naming the device and its state, unless it answers."""
-        try:
-            self._patiently(lambda: self._shell(f"mkdir -p {ROOT}/files {ROOT}/work"))
-        except _LostError as error:
-            raise VoxPressError(f"{self._device.name}: expected a device that answers, found: {error}") from None
+        self._patiently(lambda: self._shell(f"mkdir -p {ROOT}/files {ROOT}/work"))
 
     def engine_digest(self, model_format: ModelFormat) -> str:
         """See `Session`; an app is known by its name only."""
@@ -303,11 +303,16 @@ class AdbSession:
         return _adb(["shell", line], self._device.serial).stdout
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
-        for _ in range(self._settings.retries):
-            with suppress(_LostError):
+        left = self._settings.retries
+        while True:
+            try:
                 return ask()
+            except _LostError as error:
+                if left == 0:
+                    what = f"{self._device.name}: expected a device that answers, found: {error}"
+                    raise VoxPressError(what) from None
+            left -= 1
             self._reconnect()
-        return ask()
 
     def _reconnect(self) -> None:
         serial = self._device.serial

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from exporters.bundle import BundleContent, write_bundle
 from exporters.export import ExportRequest, export_artifact
-from exporters.exported import write_export_list
+from exporters.exported import Format, write_export_list
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.corpus.synthesis import draw_session, draw_voice, synthesise
 from pipeline.files import sha256_file
@@ -21,24 +21,24 @@ VERSION = "0.1.0"
 FILES = ("tiny-fp32.pte", "tiny-4bit.pte", "tiny-fp32.tflite", "tiny-4bit.tflite")
 
 
-def make_bundle(folder: Path) -> Path:
-    """A bundle in `folder/tiny-0.1.0`."""
+def make_bundle(folder: Path, formats: Sequence[Format] = ("pte", "tflite"), version: str = VERSION) -> Path:
+    """A bundle in `folder/tiny-<version>`."""
     # The 4-bit network is a rounding of the fp32 one, as a quantized network is.
     artifacts = {"fp32": _fp32_twin(tiny_artifact(4)), "4bit": tiny_artifact(4)}
     exports, report = folder / "exports", folder / "report"
     report.mkdir(parents=True)
     written = []
-    for file_format in ("pte", "tflite"):
+    for file_format in formats:
         for label, artifact in artifacts.items():
             request = ExportRequest(artifact, label, file_format, "stock" if label == "fp32" else "voxpress")
             written.append(export_artifact(request, exports, max_seconds=3.0))
     write_export_list(exports, written)
     rng = np.random.default_rng(0)
     write_bundle(
-        folder / f"tiny-{VERSION}",
+        folder / f"tiny-{version}",
         BundleContent(
             name="tiny",
-            version=VERSION,
+            version=version,
             licence="none",
             created_by="tests",
             exports=exports,
@@ -47,7 +47,7 @@ def make_bundle(folder: Path) -> Path:
             golden=synthesise(draw_voice(rng), draw_session(rng), 24000, rng),
         ),
     )
-    return folder / f"tiny-{VERSION}"
+    return folder / f"tiny-{version}"
 
 
 def altered_bundle(bundle: Path, folder: Path, change: Callable[[Path], None]) -> Path:
