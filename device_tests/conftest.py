@@ -51,5 +51,5 @@ def _verdicts(config: pytest.Config) -> tuple[GateResult, ...]:
             run_bundle(device, bundle, out, protocol=protocol, progress=Progress.silent())
         _, verdicts = report_run(out, option("--gates"))
     except VoxPressError as error:
-        raise pytest.UsageError(str(error)) from None
+        pytest.exit(str(error), returncode=error.exit_code)
     return verdicts.results
