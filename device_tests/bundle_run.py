@@ -84,6 +84,7 @@ class Speech:
     features: Features
     trials: Sequence[Trial]
     speakers: Mapping[str, str] | None
+    crop_seconds: float | None  # to which utterances were cut; None: whole
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class SpeechChoice:
         if self.audio is not None and self.trials is not None:
             trials, names = trials_between(self.audio, self.trials)
             made = trial_features(self.audio, names, spec, crop, progress)
-            return Speech(f"{self.trials.name}, first {crop:g} s", made, trials, speakers_by_folder(names))
+            return Speech(f"{self.trials.name}, first {crop:g} s", made, trials, speakers_by_folder(names), crop)
         if self.audio is not None or self.trials is not None:
             found = "only --trials" if self.audio is None else "only --audio"
             raise InputError("--audio and --trials", expected="both or neither", found=found)
@@ -113,6 +114,7 @@ class SpeechChoice:
                 extract_features(cuts, spec),
                 all_pairs_trials(cuts),
                 speakers_of(cuts),
+                None,
             )
 
 
@@ -184,7 +186,13 @@ def run_bundle(
 ) -> RunRecord:
     """Run a bundle's model files on a device, into `out`. Raises what `run_on_device` raises."""
     run = run_on_device(
-        device, bundle.models, bundle.features, out, protocol=protocol, progress=progress, bundle=bundle.identity
+        device,
+        bundle.models,
+        bundle.features,
+        out,
+        protocol=protocol.model_copy(update={"crop_seconds": bundle.speech.crop_seconds}),
+        progress=progress,
+        bundle=bundle.identity,
     )
     bundle.write_judgement(out, progress)
     return run

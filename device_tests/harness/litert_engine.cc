@@ -149,8 +149,9 @@ void free_text(void* text) { std::free(text); }
 struct AlignedMemory {
   explicit AlignedMemory(size_t wanted)
       : bytes((std::max<size_t>(wanted, 1) + kAlignment - 1) / kAlignment * kAlignment) {
-    data.reset(std::aligned_alloc(kAlignment, bytes));
-    if (data == nullptr) refuse("no memory for " + std::to_string(bytes) + " bytes");
+    void* memory = nullptr;  // not aligned_alloc, which Android has only from 9 on
+    if (::posix_memalign(&memory, kAlignment, bytes) != 0) refuse("no memory for " + std::to_string(bytes) + " bytes");
+    data.reset(memory);
     std::memset(data.get(), 0, bytes);
   }
 

@@ -233,7 +233,7 @@ def environment_rows(report: Report) -> tuple[tuple[str, str], ...]:
         ("clock", f"{clock}, governor {environment.governor or 'not readable'}"),
         ("memory", f"{environment.memory_bytes:,} bytes"),
         ("load at start", NONE if environment.load_average is None else f"{environment.load_average:.2f}"),
-        ("utterances", "whole" if crop is None else f"cut to {crop:g} s"),
+        ("utterances", "whole" if crop is None else f"at most their first {crop:g} s"),
         ("software", f"VoxPress {environment.voxpress}, Python {environment.python}, {packages}"),
     )
 

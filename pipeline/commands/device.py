@@ -230,7 +230,7 @@ def package(
             "ios" if platform == "ios" else "android",
             prepared.models,
             prepared.features,
-            protocol=protocol,
+            protocol=protocol.model_copy(update={"crop_seconds": prepared.speech.crop_seconds}),
             bundle=prepared.identity,
             builds={one: build_named(build)(one) for one in formats},
         )
