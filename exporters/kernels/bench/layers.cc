@@ -1,31 +1,28 @@
-// Times every layer of a ResNet34 (80 mel bins, 32 to 256 channels), instruction set by instruction set, and writes
-// JSON:
+// Times every layer of a network, instruction set by instruction set, and writes JSON:
 //
-//   voxpress_kernel_bench [--mode exact|fast] [--frames 200] [--bits 4] [--repeats 15] [--isa avx512] [--codes]
+//   voxpress_kernel_bench [--network resnet34|dfresnet56] [--mode exact|fast] [--frames 200] [--bits 4] [--repeats 15]
+//                         [--isa avx512vnni] [--threads 1] [--codes]
 //
 // Layers run in the order of the network, each instance on weights of its own, so that caches see what they see in a
-// model. Raw samples in nanoseconds of CPU time; the roof is that of a loop of multiply-adds in registers, timed before
-// each repeat.
+// model. Raw samples in nanoseconds, of this thread's CPU time if there is only one; the roof is that of a loop of
+// multiply-adds in registers, timed before each repeat.
 // --codes runs from codes instead of packed weights. In mode fast, activations are bytes from the stem on to the last
 // convolution.
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <memory>
-#include <new>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "base/isa.h"
 #include "base/status.h"
+#include "bench/network.h"
 #include "bench/roof.h"
-#include "conv/conv2d.h"
-#include "conv_u8/conv2d_u8.h"
+#include "prepared/packed_store.h"
+#include "prepared/run_layer.h"
 
 namespace voxpress {
 
@@ -53,135 +50,20 @@ constexpr const Roof* kRoofs[] = {
     &roof_portable};
 
 struct Settings {
+  std::string network = "resnet34";
   int64_t frames = 200;
   int32_t bits = 4;
+  int32_t threads = 1;
   int repeats = 15;
   const char* isa = nullptr;
   bool codes = false;
   bool fast = false;
 };
 
-struct Free {
-  void operator()(void* memory) const { ::operator delete(memory, std::align_val_t{64}); }
-};
-using Memory = std::unique_ptr<unsigned char, Free>;
-
-Memory aligned(size_t bytes) {
-  auto* memory = static_cast<unsigned char*>(::operator new(bytes, std::align_val_t{64}));
-  std::memset(memory, 0, bytes);
-  return Memory(memory);
-}
-
-// One layer of the network with weights of its own.
-struct Layer {
-  std::string name;
-  Conv2dShape shape;
-  Conv2dU8Shape u8;  // the same layer in mode fast
-  bool residual = false;
-  std::vector<uint8_t> codes;
-  std::vector<float> palette, scale, bias;
-  Memory packed;
-  size_t packed_bytes = 0;
-  std::vector<int64_t> samples_ns;
-
-  Conv2dWeights weights() const {
-    return {codes.data(),   codes.size(),
-            palette.data(), palette.size() * sizeof(float),
-            scale.data(),   scale.size() * sizeof(float),
-            bias.data(),    bias.size() * sizeof(float)};
-  }
-  int64_t macs() const {
-    return shape.batch * conv2d_out_frames(shape) * conv2d_out_mel(shape) * shape.out_channels * shape.kernel_frames *
-           shape.kernel_mel * shape.in_channels;
-  }
-};
-
-class Network {
- public:
-  Network(int64_t frames, int32_t bits) : bits_(bits) {
-    Conv2dShape x = conv(frames, 80, 1, 32, 3, 1);
-    add("conv1", x, false);
-    const int blocks[] = {3, 4, 6, 3};
-    for (int stage = 0; stage < 4; ++stage) {
-      const int64_t channels = int64_t{32} << stage;
-      for (int block = 0; block < blocks[stage]; ++block) {
-        const std::string name = "layer" + std::to_string(stage + 1) + "." + std::to_string(block);
-        const int64_t stride = stage > 0 && block == 0 ? 2 : 1;
-        const Conv2dShape first = conv(conv2d_out_frames(x), conv2d_out_mel(x), x.out_channels, channels, 3, stride);
-        if (stride == 2) {
-          add(name + ".shortcut", conv(first.in_frames, first.in_mel, first.in_channels, channels, 1, 2), false);
-        }
-        add(name + ".conv1", first, false);
-        x = conv(conv2d_out_frames(first), conv2d_out_mel(first), channels, channels, 3, 1);
-        add(name + ".conv2", x, true);
-      }
-    }
-    add("seg_1", conv(1, 1, 2 * conv2d_out_mel(x) * x.out_channels, 256, 1, 1), false);
-    quantize();
-  }
-
-  std::vector<Layer>& layers() { return layers_; }
-
- private:
-  Conv2dShape conv(int64_t frames, int64_t mel, int64_t in, int64_t out, int64_t kernel, int64_t stride) const {
-    Conv2dShape s;
-    s.batch = 1;
-    s.in_frames = frames;
-    s.in_mel = mel;
-    s.in_channels = in;
-    s.out_channels = out;
-    s.kernel_frames = s.kernel_mel = kernel;
-    s.stride_frames = s.stride_mel = stride;
-    s.pad_frames = s.pad_mel = kernel / 2;
-    s.bits = bits_;
-    s.relu = true;
-    return s;
-  }
-
-  // Activations are bytes between the stem and the last convolution; those behind a ReLU begin at zero.
-  void quantize() {
-    constexpr float kStep = 0.02f;
-    for (Layer& layer : layers_) {
-      Conv2dU8Shape& u8 = layer.u8;
-      const bool is_first = &layer == &layers_.front();
-      const bool is_embedding = &layer == &layers_.back();
-      const bool is_shortcut = layer.name.find("shortcut") != std::string::npos;
-      u8.conv = layer.shape;
-      u8.conv.relu = !is_shortcut && !is_embedding;
-      u8.input = is_first || is_embedding ? Element::kF32 : Element::kU8;
-      u8.output = is_embedding || &layer + 1 == &layers_.back() ? Element::kF32 : Element::kU8;
-      u8.in = {kStep, 0};
-      u8.out = {kStep, is_shortcut ? 128 : 0};
-      u8.res = {kStep, layer.residual && layer.name.find(".0.") != std::string::npos ? 128 : 0};
-    }
-  }
-
-  void add(const std::string& name, const Conv2dShape& shape, bool residual) {
-    Layer layer;
-    layer.name = name;
-    layer.shape = shape;
-    layer.residual = residual;
-    const int64_t count = shape.out_channels * shape.kernel_frames * shape.kernel_mel * shape.in_channels;
-    layer.codes.resize(static_cast<size_t>((count * bits_ + 7) / 8));
-    for (uint8_t& code : layer.codes) code = static_cast<uint8_t>(random_());
-    // Of the size that keeps activations near one: what overflows or fades into denormals is timed wrongly.
-    std::normal_distribution<float> normal(0.0f, 1.0f / std::sqrt(static_cast<float>(count / shape.out_channels)));
-    layer.palette.resize(size_t{1} << bits_);
-    for (float& value : layer.palette) value = normal(random_);
-    layer.scale.assign(static_cast<size_t>(shape.out_channels), 1.0f);
-    layer.bias.assign(static_cast<size_t>(shape.out_channels), 0.1f);
-    layers_.push_back(std::move(layer));
-  }
-
-  int32_t bits_;
-  std::mt19937 random_{0};
-  std::vector<Layer> layers_;
-};
-
-// Time that this thread has spent computing: on a machine that others use too, wall time counts their turns as well.
-int64_t now_ns() {
+// On a machine that others use too, wall time counts their turns as well; but only it knows of several threads.
+int64_t now_ns(int32_t threads) {
   timespec time;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
   return int64_t{1000000000} * time.tv_sec + time.tv_nsec;
 }
 
@@ -192,18 +74,15 @@ void require(Status status, const std::string& what) {
 }
 
 size_t scratch_bytes_of(const Layer& layer, const Settings& settings) {
-  if (settings.fast) {
-    return settings.codes ? conv2d_u8_scratch_bytes(layer.u8) : conv2d_u8_packed_scratch_bytes(layer.u8);
-  }
-  return settings.codes ? conv2d_scratch_bytes(layer.shape) : conv2d_packed_scratch_bytes(layer.shape);
+  return settings.fast ? layer_scratch_bytes(layer.u8, !settings.codes, settings.threads)
+                       : layer_scratch_bytes(layer.shape, !settings.codes, settings.threads);
 }
 
-void pack(Layer* layer, const Settings& settings) {
-  layer->packed_bytes = settings.fast ? conv2d_u8_packed_bytes(layer->u8) : conv2d_packed_bytes(layer->shape);
-  layer->packed = aligned(layer->packed_bytes);
-  require(settings.fast ? conv2d_u8_pack(layer->u8, layer->weights(), layer->packed.get(), layer->packed_bytes)
-                        : conv2d_pack(layer->shape, layer->weights(), layer->packed.get(), layer->packed_bytes),
-          layer->name);
+void pack(Layer* layer, const Settings& settings, PackedStore* store) {
+  Status status;
+  layer->packed.reset(settings.fast ? store->get(layer->u8, layer->weights(), &status)
+                                    : store->get(layer->shape, layer->weights(), &status));
+  require(status, layer->name);
 }
 
 const char* kernel_name_of(const Layer& layer, const Settings& settings) {
@@ -211,52 +90,64 @@ const char* kernel_name_of(const Layer& layer, const Settings& settings) {
   return settings.codes ? conv2d_kernel_name(layer.shape) : conv2d_packed_kernel_name(layer.shape);
 }
 
-Status run_exact(const Layer& layer, bool codes, const void* input, void* output, const Memory& scratch,
-                 size_t scratch_bytes) {
-  Conv2dTensors tensors;
-  tensors.input = static_cast<const float*>(input);
-  tensors.output = static_cast<float*>(output);
-  if (layer.residual) tensors.residual = tensors.output;
-  return codes ? conv2d_run(layer.shape, layer.weights(), tensors, scratch.get(), scratch_bytes)
-               : conv2d_run_packed(layer.shape, layer.packed.get(), layer.packed_bytes, tensors, scratch.get(),
-                                   scratch_bytes);
+// Inputs, residuals and outputs take turns on two buffers, as they do in a planned model; the residual of the last
+// convolution, whose output is larger in mode fast, has a buffer of its own.
+struct Buffers {
+  Memory maps[3];
+  Memory scratch;
+  size_t scratch_bytes;
+};
+
+template <typename Shape, typename Tensors>
+Status run_in(const Shape& shape, const Layer& layer, const Settings& settings, const Tensors& tensors,
+              const Buffers& buffers) {
+  const Conv2dWeights weights = layer.weights();
+  LayerCall<Shape, Tensors> call;
+  call.shape = &shape;
+  call.weights = &weights;
+  call.packed = layer.packed.get();
+  call.tensors = &tensors;
+  call.scratch = buffers.scratch.get();
+  call.scratch_bytes = buffers.scratch_bytes;
+  call.threads = settings.threads;
+  return run_layer(call);
 }
 
-// The residual of the last convolution, whose output is larger than its input, has a map of its own.
-Status run_fast(const Layer& layer, bool codes, const void* input, void* output, const void* residual,
-                const Memory& scratch, size_t scratch_bytes) {
+Status run_layer_once(const Layer& layer, const Settings& settings, const Buffers& buffers, int turn) {
+  void* input = buffers.maps[turn].get();
+  void* output = buffers.maps[1 - turn].get();
+  if (!settings.fast) {
+    Conv2dTensors tensors;
+    tensors.input = static_cast<const float*>(input);
+    tensors.output = static_cast<float*>(output);
+    if (layer.residual) tensors.residual = tensors.output;
+    return run_in(layer.shape, layer, settings, tensors, buffers);
+  }
+  const void* residual = layer.u8.output == Element::kU8 ? output : buffers.maps[2].get();
   const Conv2dU8Tensors tensors{input, layer.residual ? residual : nullptr, output};
-  return codes ? conv2d_u8_run(layer.u8, layer.weights(), tensors, scratch.get(), scratch_bytes)
-               : conv2d_u8_run_packed(layer.u8, layer.packed.get(), layer.packed_bytes, tensors, scratch.get(),
-                                      scratch_bytes);
+  return run_in(layer.u8, layer, settings, tensors, buffers);
 }
 
-// Times each layer once. Inputs, residuals and outputs take turns on two buffers, as they do in a planned model.
-void run_once(Network* network, const Settings& settings, const Memory (&maps)[3], const Memory& scratch,
-              size_t scratch_bytes) {
+// Times each layer once.
+void run_once(Network* network, const Settings& settings, const Buffers& buffers) {
   const Conv2dShape& first = network->layers().front().shape;
-  auto* features = reinterpret_cast<float*>(maps[0].get());
+  auto* features = reinterpret_cast<float*>(buffers.maps[0].get());
   for (int64_t j = 0; j < first.in_frames * first.in_mel; ++j) features[j] = static_cast<float>(j % 7) - 3.0f;
   int turn = 0;
   for (Layer& layer : network->layers()) {
-    const void* input = maps[turn].get();
-    void* output = maps[1 - turn].get();
-    const void* residual = layer.u8.output == Element::kU8 ? output : maps[2].get();
-    const int64_t begin = now_ns();
-    const Status status = settings.fast
-                              ? run_fast(layer, settings.codes, input, output, residual, scratch, scratch_bytes)
-                              : run_exact(layer, settings.codes, input, output, scratch, scratch_bytes);
-    layer.samples_ns.push_back(now_ns() - begin);
+    const int64_t begin = now_ns(settings.threads);
+    const Status status = run_layer_once(layer, settings, buffers, turn);
+    layer.samples_ns.push_back(now_ns(settings.threads) - begin);
     require(status, layer.name);
     turn = 1 - turn;
   }
 }
 
 int64_t time_roof(const Roof& roof, int64_t rounds) {
-  const int64_t begin = now_ns();
+  const int64_t begin = now_ns(1);
   volatile float sink = roof.loop(rounds, 1e-3f);
   static_cast<void>(sink);
-  return now_ns() - begin;
+  return now_ns(1) - begin;
 }
 
 void print_samples(const std::vector<int64_t>& samples) {
@@ -269,24 +160,25 @@ void print_samples(const std::vector<int64_t>& samples) {
 
 void run_isa(const Roof& roof, const Settings& settings, bool first) {
   require(select_isa(isa_name(roof.isa)), isa_name(roof.isa));
-  Network network(settings.frames, settings.bits);
-  size_t scratch_bytes = 0;
+  Network network(settings.network, settings.frames, settings.bits);
+  PackedStore store(SIZE_MAX);
+  Buffers buffers = {};
   size_t map_bytes = 0;
   for (Layer& layer : network.layers()) {
     const Conv2dShape& s = layer.shape;
-    scratch_bytes = std::max(scratch_bytes, scratch_bytes_of(layer, settings));
+    buffers.scratch_bytes = std::max(buffers.scratch_bytes, scratch_bytes_of(layer, settings));
     const auto input = static_cast<size_t>(s.in_frames * s.in_mel * s.in_channels);
     const auto output = static_cast<size_t>(conv2d_out_frames(s) * conv2d_out_mel(s) * s.out_channels);
     map_bytes = std::max({map_bytes, input * sizeof(float), output * sizeof(float)});
-    if (!settings.codes) pack(&layer, settings);
+    if (!settings.codes) pack(&layer, settings, &store);
   }
-  const Memory scratch = aligned(scratch_bytes);
-  const Memory maps[3] = {aligned(map_bytes), aligned(map_bytes), aligned(map_bytes)};
+  buffers.scratch = aligned(buffers.scratch_bytes);
+  for (Memory& map : buffers.maps) map = aligned(map_bytes);
   constexpr int64_t kRounds = 200000;
   std::vector<int64_t> roof_ns;
   for (int repeat = -1; repeat < settings.repeats; ++repeat) {
     const int64_t sample = time_roof(roof, kRounds);
-    run_once(&network, settings, maps, scratch, scratch_bytes);
+    run_once(&network, settings, buffers);
     if (repeat >= 0) {
       roof_ns.push_back(sample);
       continue;
@@ -294,13 +186,13 @@ void run_isa(const Roof& roof, const Settings& settings, bool first) {
     for (Layer& layer : network.layers()) layer.samples_ns.clear();  // warming up
   }
   std::printf("%s\n  {\"isa\": \"%s\", \"scratch_bytes\": %zu,\n   \"roof\": {\"macs\": %lld, ", first ? "" : ",",
-              isa_name(roof.isa), scratch_bytes, static_cast<long long>(kRounds * roof.macs_per_round));
+              isa_name(roof.isa), buffers.scratch_bytes, static_cast<long long>(kRounds * roof.macs_per_round));
   print_samples(roof_ns);
   std::printf("},\n   \"layers\": [");
   for (const Layer& layer : network.layers()) {
     std::printf("%s\n    {\"name\": \"%s\", \"kernel\": \"%s\", \"macs\": %lld, \"packed_bytes\": %zu, ",
                 &layer == &network.layers().front() ? "" : ",", layer.name.c_str(), kernel_name_of(layer, settings),
-                static_cast<long long>(layer.macs()), layer.packed_bytes);
+                static_cast<long long>(layer.macs()), layer.packed == nullptr ? 0 : layer.packed->size_bytes());
     print_samples(layer.samples_ns);
     std::printf("}");
   }
@@ -321,6 +213,11 @@ bool parse(int argc, char** argv, Settings* settings) {
       if (!settings->fast && std::strcmp(value, "exact") != 0) return false;
       continue;
     }
+    if (option == "--network") {
+      settings->network = value;
+      if (settings->network != "resnet34" && settings->network != "dfresnet56") return false;
+      continue;
+    }
     if (option == "--isa") {
       settings->isa = value;
       continue;
@@ -329,6 +226,8 @@ bool parse(int argc, char** argv, Settings* settings) {
     if (number < 1 || number > 100000) return false;
     if (option == "--frames") {
       settings->frames = number;
+    } else if (option == "--threads" && number <= 64) {
+      settings->threads = static_cast<int32_t>(number);
     } else if (option == "--repeats") {
       settings->repeats = static_cast<int>(number);
     } else if (option == "--bits" && number <= 8) {
@@ -343,15 +242,17 @@ bool parse(int argc, char** argv, Settings* settings) {
 int run(int argc, char** argv) {
   Settings settings;
   if (!parse(argc, argv, &settings)) {
-    std::fprintf(stderr,
-                 "expected [--mode exact|fast] [--frames n] [--bits 1..8] [--repeats n] [--isa name] [--codes]\n");
+    std::fprintf(
+        stderr,
+        "expected [--network resnet34|dfresnet56] [--mode exact|fast] [--frames n] [--bits 1..8] [--repeats n] "
+        "[--isa name] [--threads n] [--codes]\n");
     return 2;
   }
   if (settings.isa != nullptr) require(select_isa(settings.isa), settings.isa);
-  std::printf(
-      "{\"network\": \"resnet34\", \"mode\": \"%s\", \"frames\": %lld, \"bits\": %d, \"weights\": \"%s\", \"isas\": [",
-      settings.fast ? "fast" : "exact", static_cast<long long>(settings.frames), settings.bits,
-      settings.codes ? "codes" : "packed");
+  std::printf("{\"network\": \"%s\", \"mode\": \"%s\", \"frames\": %lld, \"bits\": %d, \"threads\": %d, ",
+              settings.network.c_str(), settings.fast ? "fast" : "exact", static_cast<long long>(settings.frames),
+              settings.bits, settings.threads);
+  std::printf("\"weights\": \"%s\", \"isas\": [", settings.codes ? "codes" : "packed");
   bool first = true;
   for (const Roof* roof : kRoofs) {
     const bool wanted = settings.isa == nullptr || std::strcmp(settings.isa, isa_name(roof->isa)) == 0;

@@ -242,7 +242,7 @@ void direct_run(const Conv2dU8Call& call) {
         const unsigned char* panel = call.prepared + (group * plan.panels + p) * plan.panel_bytes;
         for (int64_t g = 0; g < groups; ++g) {
           alignas(kBytes) int32_t sums[(kRows + kTogether) * kPanel];
-          WithEvenRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel, plan.steps,
+          WithSomeRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel, plan.steps,
                                                   sums);
           std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // no sums, but converted
           const int64_t position = g * plan.rows;

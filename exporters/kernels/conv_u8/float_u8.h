@@ -158,7 +158,7 @@ void float_run(const Conv2dU8Call& call) {
         alignas(kBytes) float sums[(kFloatRows + kFloatTogether) * kPanel];
         const auto* panel =
             reinterpret_cast<const int8_t*>(call.prepared) + (group * plan.panels + p) * plan.panel_bytes;
-        WithEvenRows<MultiplyFloats, kFloatRows>::run(plan.rows, gathered, panel, plan.row_floats, sums);
+        WithSomeRows<MultiplyFloats, kFloatRows>::run(plan.rows, gathered, panel, plan.row_floats, sums);
         std::memset(sums + plan.rows * kPanel, 0, sizeof(float) * kFloatTogether * kPanel);
         write_floats(call, sums, windows, first, count, group * plan.outputs + p * kPanel,
                      least(kPanel, plan.outputs - p * kPanel));

@@ -11,25 +11,28 @@
 namespace voxpress {
 namespace {
 
-// Rows per group that cut `count` rows into the fewest groups: 1 or an even number, as even as that lets them be.
+// Rows per group that cut `count` rows into the fewest groups, as even as they can be; but to save code only 1, even
+// numbers, and `limit` (even) and what is one less, which most maps with many rows have.
 VOXPRESS_INLINE int64_t rows_per_group(int64_t count, int64_t limit) {
   const int64_t rows = ceil_div(count, ceil_div(count, limit));
-  return rows == 1 ? 1 : round_up(rows, 2);
+  return rows == 1 || rows == limit - 1 ? rows : round_up(rows, 2);
 }
 
 // Calls Body<rows>::run(arguments...) for such a number of rows.
-template <template <int> class Body, int kMost>
-struct WithEvenRows {
+template <template <int> class Body, int kLimit, int kR = kLimit>
+struct WithSomeRows {
+  static constexpr int kNext = kR == kLimit || kR == 2 ? kR - 1 : kR == kLimit - 1 ? kR - 1 : kR - 2;
   template <typename... Arguments>
   static void run(int64_t rows, Arguments&&... arguments) {
-    if constexpr (kMost > 1) {
-      if (rows < kMost) return WithEvenRows < Body, kMost == 2 ? 1 : kMost - 2 > ::run(rows, arguments...);
+    if constexpr (kR > 1) {
+      if (rows < kR) return WithSomeRows<Body, kLimit, kNext>::run(rows, arguments...);
     }
-    Body<kMost>::run(arguments...);
+    Body<kR>::run(arguments...);
   }
 };
 
 constexpr int kPrefetchBytes = 1024;
+constexpr int kLineBytes = 64;
 constexpr int kStepBytes = kVectors * kBytes;  // of weights
 
 VOXPRESS_INLINE S32s broadcast_inputs(const uint8_t* inputs) {
@@ -43,10 +46,9 @@ VOXPRESS_INLINE void multiply_step(const uint8_t* inputs, int64_t row_bytes, con
                                    S32s (&sum)[kR][kVectors]) {
   S32s w[kVectors];
   VOXPRESS_UNROLL
-  for (int v = 0; v < kVectors; ++v) {
-    w[v] = load<S32s>(weights + v * kBytes);
-    __builtin_prefetch(weights + kPrefetchBytes + v * kBytes);
-  }
+  for (int v = 0; v < kVectors; ++v) w[v] = load<S32s>(weights + v * kBytes);
+  VOXPRESS_UNROLL
+  for (int byte = 0; byte < kStepBytes; byte += kLineBytes) __builtin_prefetch(weights + kPrefetchBytes + byte);
   VOXPRESS_UNROLL
   for (int m = 0; m < kR; ++m) {
     const S32s x = broadcast_inputs(inputs + m * row_bytes);
@@ -68,10 +70,15 @@ VOXPRESS_INLINE void multiply(const uint8_t* inputs, const int8_t* weights, int6
     for (int m = 0; m < kR; ++m) sum[m][v] = first;
   }
   for (; steps >= kSteps; steps -= kSteps, inputs += kR * kSlot) {
+#if defined(VOXPRESS_MULTIPLY_SLOT)
+    multiply_slot(inputs, weights, sum);
+    weights += kSteps * kStepBytes;
+#else
     VOXPRESS_KEEP_LOOP
     for (int k = 0; k < kSteps; ++k, weights += kStepBytes) {
       multiply_step<kR>(inputs + k * kDepth, kSlot, weights, sum);
     }
+#endif
   }
   for (int64_t k = 0; k < steps; ++k, weights += kStepBytes) {
     multiply_step<kR>(inputs + k * kDepth, kSlot, weights, sum);

@@ -15,6 +15,7 @@ namespace voxpress {
 namespace {
 
 constexpr bool kHalves = kBytes > 16;            // vectors are worth sharing between two tiles
+constexpr int kMostBatch = 2;                    // vectors of tiles that are transformed at a time
 constexpr int64_t kTileBudgetBytes = 256 << 10;  // of transformed inputs in a block
 constexpr int kSumsBudgetBytes = 68 << 10;       // of the sums of a group, which are read again at once
 
@@ -225,22 +226,56 @@ VOXPRESS_INLINE void round_factors(const int32_t* largest, int32_t* pairs, float
   store(pairs, ((0 - factor) & 0xffff) | ((0 - factor) << 16));
 }
 
-// Transforms and rounds kTiles tiles into neighbouring rows of a group, from `target` on.
+// The largest magnitudes of the 16-bit inputs of kTiles tiles, and from them factors and steps.
 template <typename F, int kTiles>
-void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const uint8_t* const* pixels,
-                     const uint8_t* zeros, S16s* wide, uint8_t* target, float* steps) {
-  constexpr int kPoints = WinogradPlan<F>::kPoints;
-  constexpr int kPointsRound = WinogradPlan<F>::kPointsRound;
+struct TileFactors {
+  static constexpr int kPoints = WinogradPlan<F>::kPoints;
+  static constexpr int kPointsRound = WinogradPlan<F>::kPointsRound;
+  U16s largest[kPointsRound];
+  alignas(kBytes) int32_t sizes[2][kPointsRound];
+  alignas(kBytes) int32_t pairs[2][kPointsRound];
+
+  void measure() {
+    VOXPRESS_UNROLL
+    for (int p = kPoints; p < kPointsRound; ++p) largest[p] = U16s{};
+    for (int p = 0; p < kPointsRound; p += 8) {
+      alignas(kBytes) int32_t found[16];
+      largest_of_eight(largest + p, found);
+      for (int j = 0; j < 8; ++j) {
+        const int32_t both = found[j] > found[8 + j] ? found[j] : found[8 + j];
+        sizes[0][p + j] = kTiles == 1 ? both : found[j];
+        sizes[1][p + j] = found[8 + j];
+      }
+    }
+  }
+
+  void find(float* steps) {
+    for (int tile = 0; tile < kTiles; ++tile) {
+      for (int p = 0; p < kPointsRound; p += kInts) {
+        round_factors(sizes[tile] + p, pairs[tile] + p, steps + tile * kPointsRound + p);
+      }
+    }
+  }
+
+  S16s factor(int p) const {
+    const S32s first = pairs[0][p] - S32s{};
+    if constexpr (kTiles == 1) {
+      return (S16s)first;
+    } else {
+      return (S16s)halves(first, pairs[1][p] - S32s{});
+    }
+  }
+};
+
+template <typename F, int kTiles>
+void transform_channels(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const uint8_t* const* pixels,
+                        const uint8_t* zeros, S16s* wide, U16s* largest) {
   constexpr int kSlot = kBytes / kTiles;
-  const int64_t channels = call.shape->conv.in_channels;
   const auto correction = static_cast<int16_t>(F::kConstant * call.shape->in.zero);
   const int64_t step = 2 * plan.slots;
-  U16s largest[kPointsRound];
-  VOXPRESS_UNROLL
-  for (int p = kPoints; p < kPointsRound; ++p) largest[p] = U16s{};
   for (int64_t slot = 0; slot < plan.slots; ++slot) {
     const int64_t channel = slot * kSlot;
-    const int64_t count = least(kSlot, channels - channel);
+    const int64_t count = least(kSlot, call.shape->conv.in_channels - channel);
     S16s* at = wide + 2 * slot;
     if (count == kSlot) {
       if (slot == 0) {
@@ -254,42 +289,40 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
       transform_vector<F, kTiles, false, false>(pixels, channel, count, zeros, correction, at, step, largest);
     }
   }
-  alignas(64) int32_t sizes[2][kPointsRound];
-  alignas(64) int32_t pairs[2][kPointsRound];
-  for (int p = 0; p < kPointsRound; p += 8) {
-    int32_t found[16];
-    largest_of_eight(largest + p, found);
-    for (int j = 0; j < 8; ++j) {
-      const int32_t both = found[j] > found[8 + j] ? found[j] : found[8 + j];
-      sizes[0][p + j] = kTiles == 1 ? both : found[j];
-      sizes[1][p + j] = found[8 + j];
-    }
+}
+
+// Transforms and rounds kBatch times kTiles tiles into neighbouring rows of a group, from `target` on. Several at a
+// time, because from measuring to rounding each step waits for the one before.
+template <typename F, int kTiles, int kBatch>
+void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const uint8_t* const* pixels,
+                     const uint8_t* zeros, S16s* wide, uint8_t* target, float* steps) {
+  constexpr int kPoints = WinogradPlan<F>::kPoints;
+  constexpr int kSlot = kBytes / kTiles;
+  const int64_t step = 2 * plan.slots;
+  TileFactors<F, kTiles> factors[kBatch];
+  for (int b = 0; b < kBatch; ++b) {
+    transform_channels<F, kTiles>(call, plan, pixels + b * kTiles * kPoints, zeros, wide + b * kPoints * step,
+                                  factors[b].largest);
   }
-  for (int tile = 0; tile < kTiles; ++tile) {
-    for (int p = 0; p < kPointsRound; p += kInts) {
-      round_factors(sizes[tile] + p, pairs[tile] + p, steps + tile * kPointsRound + p);
+  for (int b = 0; b < kBatch; ++b) factors[b].measure();
+  for (int b = 0; b < kBatch; ++b) factors[b].find(steps + b * kTiles * WinogradPlan<F>::kPointsRound);
+  for (int b = 0; b < kBatch; ++b, target += kTiles * kSlot) {
+    const S16s* at = wide + b * kPoints * step;
+    if (plan.slots == 1) {
+      for (int p = 0; p < kPoints; ++p, at += 2) {
+        const S16s factor = factors[b].factor(p);
+        const U8s rounded = narrow(round_product(at[0], factor), round_product(at[1], factor));
+        store(target + p * plan.point_bytes, rounded ^ kTransformedFlip);
+      }
+      continue;
     }
-  }
-  const auto factor_of = [&](int p) {
-    const S32s first = pairs[0][p] - S32s{};
-    if constexpr (kTiles == 1) {
-      return (S16s)first;
-    } else {
-      return (S16s)halves(first, pairs[1][p] - S32s{});
+    for (int p = 0; p < kPoints; ++p) {
+      const S16s factor = factors[b].factor(p);
+      uint8_t* row = target + p * plan.point_bytes;
+      for (int64_t slot = 0; slot < plan.slots; ++slot, at += 2, row += plan.rows * kSlot) {
+        store(row, narrow(round_product(at[0], factor), round_product(at[1], factor)) ^ kTransformedFlip);
+      }
     }
-  };
-  const auto round = [&](int p, int64_t slot, S16s factor) {
-    const S16s* at = wide + p * step + 2 * slot;
-    return narrow(round_product(at[0], factor), round_product(at[1], factor)) ^ kTransformedFlip;
-  };
-  if (plan.slots == 1) {
-    for (int p = 0; p < kPoints; ++p) store(target + p * plan.point_bytes, round(p, 0, factor_of(p)));
-    return;
-  }
-  for (int p = 0; p < kPoints; ++p) {
-    const S16s factor = factor_of(p);
-    uint8_t* row = target + p * plan.point_bytes;
-    for (int64_t slot = 0; slot < plan.slots; ++slot, row += plan.rows * kSlot) store(row, round(p, slot, factor));
   }
 }
 
@@ -479,7 +512,7 @@ struct WinogradScratch {
     inputs = take(most(kTileBudgetBytes, largest_group));
     steps = reinterpret_cast<float*>(take(tiles * WinogradPlan<F>::kPointsRound * static_cast<int64_t>(sizeof(float))));
     windows = reinterpret_cast<float*>(take(tiles * F::kOut * F::kOut * static_cast<int64_t>(sizeof(float))));
-    wide = reinterpret_cast<S16s*>(take(kPoints * plan.slots * 2 * kBytes));
+    wide = reinterpret_cast<S16s*>(take(kMostBatch * kPoints * plan.slots * 2 * kBytes));
     sums = reinterpret_cast<int32_t*>(
         take(WinogradPlan<F>::kMostRows * kPoints * kPanel * static_cast<int64_t>(sizeof(int32_t))));
   }
@@ -490,28 +523,36 @@ int64_t winograd_scratch_bytes(const Conv2dU8Shape& s) {
   return WinogradScratch<F>(s.conv, nullptr).bytes;
 }
 
-// Transforms the tiles of a block. Rows behind the last tile are multiplied like the others, and not written: any tile
-// does for them.
+// Transforms kBatch times kTiles tiles from row m of group g on. Rows behind the last tile are multiplied like the
+// others, and not written: any tile does for them.
+template <typename F, int kTiles, int kBatch>
+void transform_rows(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const WinogradScratch<F>& scratch,
+                    int64_t first, int64_t g, int64_t m) {
+  constexpr int kPoints = WinogradPlan<F>::kPoints;
+  const uint8_t* pixels[kBatch * kTiles * kPoints];
+  const int64_t row = g * plan.rows + m;
+  for (int t = 0; t < kBatch * kTiles; ++t) {
+    const int64_t tile = least(first + row + t, plan.range.end - 1);
+    find_pixels<F>(call, place_of(plan, tile), scratch.zeros, pixels + t * kPoints);
+    if (call.finish.offset != nullptr) {
+      sum_windows<F>(call, pixels + t * kPoints, scratch.windows + (row + t) * F::kOut * F::kOut);
+    }
+  }
+  transform_tiles<F, kTiles, kBatch>(call, plan, pixels, scratch.zeros, scratch.wide,
+                                     scratch.inputs + g * plan.group_bytes + m * (kBytes / kTiles),
+                                     scratch.steps + row * WinogradPlan<F>::kPointsRound);
+}
+
 template <typename F, int kTiles>
 void transform_block(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const WinogradScratch<F>& scratch,
                      int64_t first, int64_t groups) {
-  constexpr int kPoints = WinogradPlan<F>::kPoints;
-  constexpr int kSlot = kBytes / kTiles;
+  const bool batched = plan.slots == 1;  // of more channels there is enough to do meanwhile
   for (int64_t g = 0; g < groups; ++g) {
-    for (int64_t m = 0; m < plan.rows; m += kTiles) {
-      const uint8_t* pixels[kTiles * kPoints];
-      const int64_t row = g * plan.rows + m;
-      for (int t = 0; t < kTiles; ++t) {
-        const int64_t tile = least(first + row + t, plan.range.end - 1);
-        find_pixels<F>(call, place_of(plan, tile), scratch.zeros, pixels + t * kPoints);
-        if (call.finish.offset != nullptr) {
-          sum_windows<F>(call, pixels + t * kPoints, scratch.windows + (row + t) * F::kOut * F::kOut);
-        }
-      }
-      transform_tiles<F, kTiles>(call, plan, pixels, scratch.zeros, scratch.wide,
-                                 scratch.inputs + g * plan.group_bytes + m * kSlot,
-                                 scratch.steps + row * WinogradPlan<F>::kPointsRound);
+    int64_t m = 0;
+    for (; batched && m + kMostBatch * kTiles <= plan.rows; m += kMostBatch * kTiles) {
+      transform_rows<F, kTiles, kMostBatch>(call, plan, scratch, first, g, m);
     }
+    for (; m < plan.rows; m += kTiles) transform_rows<F, kTiles, 1>(call, plan, scratch, first, g, m);
   }
 }
 
@@ -538,10 +579,10 @@ void winograd_run(const Conv2dU8Call& call) {
       for (int64_t g = 0; g < groups; ++g) {
         const uint8_t* inputs = scratch.inputs + g * plan.group_bytes;
         if (plan.slot_bytes == kBytes) {
-          WithEvenRows<Products<F, kBytes>::template Run, WinogradPlan<F>::kMostRows>::run(plan.rows, plan, panel,
+          WithSomeRows<Products<F, kBytes>::template Run, WinogradPlan<F>::kMostRows>::run(plan.rows, plan, panel,
                                                                                            inputs, scratch.sums);
         } else if constexpr (kHalves) {
-          WithEvenRows<Products<F, kBytes / 2>::template Run, WinogradPlan<F>::kMostRows>::run(plan.rows, plan, panel,
+          WithSomeRows<Products<F, kBytes / 2>::template Run, WinogradPlan<F>::kMostRows>::run(plan.rows, plan, panel,
                                                                                                inputs, scratch.sums);
         }
         const int64_t tile = g * plan.rows;
