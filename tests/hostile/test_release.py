@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
         ("bundle verify nothing.zip", ("nothing.zip: expected a bundle's folder or zip, found no such file",)),
         ("bundle verify net.zip --key key.pem", ("key.pem: expected an Ed25519 public key",)),
         ("bundle verify net.zip --min-version 2.0.0", ("net.zip: expected version 2.0.0 or later, found 1.0.0",)),
-        ("bundle verify net.zip", ("net.zip:golden/fbank.safetensors: expected a safetensors file",)),
+        ("bundle verify net.zip", ("net.zip:models/net-4bit.pte: expected a .pte or .tflite file",)),
         ("bundle show broken.zip", ("broken.zip",)),
         ("bundle diff net.zip broken.zip", ("broken.zip",)),
         ("bundle sign net.zip --key key.pem", ("key.pem: expected an Ed25519 private key",)),
