@@ -71,7 +71,7 @@ def run_model(
     with_our_ops: bool = True,
     threads: int = 1,
 ) -> dict[str, Floats]:
-    """Outputs [N, E] by name of inputs [N, T, mel] or [N, S] (N = 1 for ExecuTorch); see `run_models`."""
+    """Outputs [N, E] by name of inputs [N, T, mel] or [N, S] (N up to a .pte's max_batch); see `run_models`."""
     return run_models(runtime, [(model, inputs)], with_our_ops=with_our_ops, threads=threads)[0]
 
 

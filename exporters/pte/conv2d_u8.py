@@ -12,20 +12,17 @@ they agree with it to the error of such a rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from exporters.manifest import CONV2D_U8_VERSION, CONV2D_VERSION
-from exporters.pte.ops import check_version
-from pipeline.artifact.schema import conv_out_size
+from exporters.pte.ops import LAYER_ARGUMENTS, check_version, layer_output_shape
 
 _ARGUMENTS = (
-    "Tensor x, Tensor codes, Tensor? palette, Tensor scale, Tensor bias, Tensor? residual, int[] kernel, "
-    "int[] stride, int[] padding, int groups, int bits, bool relu, float in_scale, int in_zero, float residual_scale, "
-    "int residual_zero, bool out_u8, float out_scale, int out_zero, int algorithm, int version"
+    f"{LAYER_ARGUMENTS}, float in_scale, int in_zero, float residual_scale, int residual_zero, bool out_u8, "
+    "float out_scale, int out_zero, int algorithm, int version"
 )
 
 # torch.library has no types; what it is given here is checked by the tests.
@@ -37,44 +34,13 @@ def _real(x: Tensor, scale: float, zero: int) -> Tensor:
 
 
 def _conv2d_u8(
-    x: Tensor,
-    codes: Tensor,
-    palette: Tensor | None,
-    scale: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    groups: int,
-    bits: int,
-    relu: bool,
-    in_scale: float,
-    in_zero: int,
-    residual_scale: float,
-    residual_zero: int,
-    out_u8: bool,
-    out_scale: float,
-    out_zero: int,
-    algorithm: int,
-    version: int,
+    x: Tensor, codes: Tensor, palette: Tensor | None, scale: Tensor, bias: Tensor, residual: Tensor | None, *rest: Any
 ) -> Tensor:
+    *layer, in_scale, in_zero, residual_scale, residual_zero, out_u8, out_scale, out_zero, _, version = rest
     check_version("voxpress::conv2d_u8", version, CONV2D_U8_VERSION)
     added = None if residual is None else _real(residual, residual_scale, residual_zero)
     y: Tensor = torch.ops.voxpress.conv2d(
-        _real(x, in_scale, in_zero),
-        codes,
-        palette,
-        scale,
-        bias,
-        added,
-        kernel,
-        stride,
-        padding,
-        groups,
-        bits,
-        relu,
-        CONV2D_VERSION,
+        _real(x, in_scale, in_zero), codes, palette, scale, bias, added, *layer, CONV2D_VERSION
     )
     return (y / out_scale).round().add(out_zero).clamp(0, 255).to(torch.uint8) if out_u8 else y
 
@@ -85,29 +51,11 @@ def _conv2d_u8_out(*arguments: Any, out: Tensor) -> Tensor:
 
 
 def _conv2d_u8_fake(
-    x: Tensor,
-    codes: Tensor,
-    palette: Tensor | None,
-    scale: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    groups: int,
-    bits: int,
-    relu: bool,
-    in_scale: float,
-    in_zero: int,
-    residual_scale: float,
-    residual_zero: int,
-    out_u8: bool,
-    *rest: Any,
+    x: Tensor, codes: Tensor, palette: Tensor | None, scale: Tensor, bias: Tensor, residual: Tensor | None, *rest: Any
 ) -> Tensor:
-    # The sizes stay symbolic: plain arithmetic on them, no int() and no comparison that would fix the time axis.
-    frames, mel = (conv_out_size(x.shape[1 + i], kernel[i], stride[i], padding[i]) for i in range(2))
+    kernel, stride, padding, *_, out_u8, _out_scale, _out_zero, _algorithm, _version = rest
     dtype = torch.uint8 if out_u8 else torch.float32
-    return x.new_empty((x.shape[0], frames, mel, scale.shape[0]), dtype=dtype)
+    return x.new_empty(layer_output_shape(x, scale, kernel, stride, padding), dtype=dtype)
 
 
 def _register() -> None:

@@ -241,8 +241,12 @@ class _PackedLayer(nn.Module):
         self.register_buffer("bias", torch.from_numpy(layer.bias.copy()))
 
     def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        return self.call(torch.ops.voxpress.conv2d, x, residual, CONV2D_VERSION)
+
+    def call(self, op: Any, x: Tensor, residual: Tensor | None, *more: Any) -> Tensor:
+        """An op that begins with the arguments of a layer, on the layer's."""
         node = self.node
-        y: Tensor = torch.ops.voxpress.conv2d(
+        y: Tensor = op(
             x,
             self.codes,
             self.palette,
@@ -255,7 +259,7 @@ class _PackedLayer(nn.Module):
             node.groups,
             node.bits,
             node.relu,
-            CONV2D_VERSION,
+            *more,
         )
         return y
 
@@ -266,21 +270,12 @@ class _FastLayer(_PackedLayer):
         self.fast = fast
 
     def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        node, fast = self.node, self.fast
+        fast = self.fast
         source, added, target = (one or _UNUSED for one in (fast.input, fast.residual, fast.output))
-        y: Tensor = torch.ops.voxpress.conv2d_u8(
+        return self.call(
+            torch.ops.voxpress.conv2d_u8,
             x,
-            self.codes,
-            self.palette,
-            self.scale,
-            self.bias,
             residual,
-            list(node.kernel),
-            list(node.stride),
-            list(node.padding),
-            node.groups,
-            node.bits,
-            node.relu,
             source.scale,
             source.zero,
             added.scale,
@@ -291,7 +286,6 @@ class _FastLayer(_PackedLayer):
             int(fast.algorithm),
             CONV2D_U8_VERSION,
         )
-        return y
 
 
 class StockNetwork(nn.Module):

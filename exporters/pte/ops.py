@@ -18,10 +18,12 @@ from pipeline.artifact.decode import stats_pool as reference_stats_pool
 from pipeline.artifact.schema import conv_out_size
 from pipeline.errors import InputError
 
-_CONV2D_ARGUMENTS = (
+# What conv2d and conv2d_u8 begin with.
+LAYER_ARGUMENTS = (
     "Tensor x, Tensor codes, Tensor? palette, Tensor scale, Tensor bias, Tensor? residual, int[] kernel, "
-    "int[] stride, int[] padding, int groups, int bits, bool relu, int version"
+    "int[] stride, int[] padding, int groups, int bits, bool relu"
 )
+_CONV2D_ARGUMENTS = f"{LAYER_ARGUMENTS}, int version"
 _POOL_ARGUMENTS = "Tensor x, int version"
 
 # torch.library has no types; what it is given here is checked by the tests.
@@ -75,45 +77,27 @@ def _conv2d(
     return (y.relu() if relu else y).contiguous()
 
 
-def _conv2d_out(
-    x: Tensor,
-    codes: Tensor,
-    palette: Tensor | None,
-    scale: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    groups: int,
-    bits: int,
-    relu: bool,
-    version: int,
-    *,
-    out: Tensor,
-) -> Tensor:
-    y = _conv2d(x, codes, palette, scale, bias, residual, kernel, stride, padding, groups, bits, relu, version)
+def _conv2d_out(*arguments: Any, out: Tensor) -> Tensor:
+    y = _conv2d(*arguments)
     return out.resize_(y.shape).copy_(y)
 
 
 def _conv2d_fake(
-    x: Tensor,
-    codes: Tensor,
-    palette: Tensor | None,
-    scale: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    groups: int,
-    bits: int,
-    relu: bool,
-    version: int,
+    x: Tensor, codes: Tensor, palette: Tensor | None, scale: Tensor, bias: Tensor, residual: Tensor | None, *rest: Any
 ) -> Tensor:
-    # The sizes stay symbolic: plain arithmetic on them, no int() and no comparison that would fix the time axis.
+    kernel, stride, padding, *_ = rest
+    return x.new_empty(layer_output_shape(x, scale, kernel, stride, padding))
+
+
+def layer_output_shape(
+    x: Tensor, scale: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> tuple[Any, ...]:
+    """[N, frames, mel, C] of a layer's output.
+
+    The sizes stay symbolic: plain arithmetic on them, no int() and no comparison that would fix the time axis.
+    """
     frames, mel = (conv_out_size(x.shape[1 + i], kernel[i], stride[i], padding[i]) for i in range(2))
-    return x.new_empty((x.shape[0], frames, mel, scale.shape[0]))
+    return x.shape[0], frames, mel, scale.shape[0]
 
 
 def _stats_pool(x: Tensor, version: int) -> Tensor:
