@@ -8,7 +8,7 @@ NATIVE := build/native
 SOURCES := pipeline calibration exporters device_tests tests
 CXX_SOURCES = $(shell git ls-files '*.cc' '*.h')
 
-.PHONY: demo test test-fast tflite-runtime native lint type format clean
+.PHONY: demo test test-fast fuzz tflite-runtime native lint type format clean
 
 demo: native
 	$(BIN)/voxpress run demo --out out/demo
@@ -19,6 +19,14 @@ test: native tflite-runtime
 
 test-fast: native tflite-runtime
 	$(BIN)/python -m pytest -m "not slow"
+
+# Needs Debian's clang and libclang-rt-14-dev, which .ci/run does without: 240 MB for what its own mutator does too.
+FUZZ_SECONDS := 300
+fuzz: $(INSTALLED)
+	$(BIN)/cmake -S . -B build/fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_CXX_COMPILER=clang++ -DVOXPRESS_FUZZ=ON -DVOXPRESS_EXECUTORCH=OFF
+	$(BIN)/cmake --build build/fuzz --target voxpress_fuzz
+	$(BIN)/python -m tests.fuzz.corpus build/fuzz/corpus
+	build/fuzz/voxpress_fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -rss_limit_mb=4096 build/fuzz/corpus
 
 # pip is told not to look for newer versions: requirements.lock names every package exactly.
 $(INSTALLED): requirements.lock pyproject.toml

@@ -163,8 +163,8 @@ def _pte(path: Path, data: bytes) -> ModelContents:
         bytes=len(data),
         ops=_ops(counts, bits),
         backends=tuple(sorted({delegate.id for delegate in plan.delegates})),
-        inputs=tuple(_pte_endpoint(f"input {i}", plan.values[index].val) for i, index in enumerate(plan.inputs)),
-        outputs=tuple(_pte_endpoint(f"output {i}", plan.values[index].val) for i, index in enumerate(plan.outputs)),
+        inputs=tuple(_pte_endpoint(f"input {i}", plan.values[index].val, 2) for i, index in enumerate(plan.inputs)),
+        outputs=tuple(_pte_endpoint(f"output {i}", plan.values[index].val, 1) for i, index in enumerate(plan.outputs)),
         manifest=_pte_manifest(plans, path),
     )
 
@@ -177,10 +177,11 @@ def _pte_version(name: str, values: list[Any]) -> int | None:
     return None
 
 
-def _pte_endpoint(name: str, value: Any) -> Endpoint:
-    # The planned sizes; which of them may shrink is not written per dimension, only that some may.
+def _pte_endpoint(name: str, value: Any, axes: int) -> Endpoint:
+    # The planned sizes; which of them may shrink is not written per dimension, only that some may: of ours the first
+    # `axes` that are more than 1.
     dynamic = value.shape_dynamism.name != "STATIC"
-    sizes = tuple(-1 if dynamic and axis == 1 else int(size) for axis, size in enumerate(value.sizes))
+    sizes = tuple(-1 if dynamic and axis < axes and size > 1 else int(size) for axis, size in enumerate(value.sizes))
     return Endpoint(name=name, type=value.scalar_type.name.lower(), shape=sizes)
 
 

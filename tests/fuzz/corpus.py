@@ -1,8 +1,12 @@
-"""Whole inputs that fuzzing starts from: a byte that names the reader (see targets.cc), then what it reads."""
+"""Whole inputs that fuzzing starts from: a byte that names the reader (see targets.cc), then what it reads.
+
+python -m tests.fuzz.corpus FOLDER
+"""
 
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +49,7 @@ def write_corpus(folder: Path) -> list[Path]:
         paths.append(folder / f"{index:02}")
         paths[-1].write_bytes(data)
     return paths
+
+
+if __name__ == "__main__":
+    write_corpus(Path(sys.argv[1]))

@@ -24,7 +24,7 @@ else()
 endif()
 
 # Checked at every step, the unrolled loops take the optimiser minutes.
-if(VOXPRESS_SANITIZE)
+if(VOXPRESS_SANITIZE OR VOXPRESS_FUZZ)
   foreach(isa portable neon neondot avx2 avx512 avx512vnni)
     list(APPEND VOXPRESS_FLAGS_${isa} -O1)
   endforeach()

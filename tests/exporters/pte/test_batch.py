@@ -10,6 +10,7 @@ import pytest
 from device_tests.drive.host import embed_with_engine
 from exporters.export import ExportRequest, export_artifact
 from exporters.exported import ExportedFile
+from exporters.inspect_model import inspect_model
 from exporters.manifest import Lowering, ModelInput
 from exporters.pte.emit import emit_pte
 from exporters.pte.run import PteRunner
@@ -50,6 +51,9 @@ def test_a_batch_is_its_utterances_one_by_one(mode: str, model_input: ModelInput
     assert exported.file.endswith("-batch4.pte")
     runner = PteRunner(tmp_path / exported.file)
     assert (runner.max_batch, runner.manifest.max_batch) == (BATCH, BATCH)
+    contents = inspect_model(tmp_path / exported.file)
+    assert contents.inputs[0].shape == ((-1, -1, 80) if model_input == "fbank" else (-1, -1))
+    assert contents.outputs[0].shape == (-1, 16)
     for frames in FRAMES:
         utterance = _utterance(model_input, frames)
         batch = np.stack([utterance * np.float32(level) for level in (1.0, 0.5, -1.0, 0.25)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from executorch.exir.schema import Bool, EValue, Int, Null
 
 from exporters.pte.emit import emit_pte
 from exporters.pte.run import PteRunner
+from exporters.runtimes import RUNTIMES, RuntimeRefusedError, run_model
 from pipeline.errors import InputError
 from tests.exporters.pte.models import tiny_pte, utterance
 from tests.factories import speech_like, tiny_artifact
@@ -112,6 +114,20 @@ def test_hostile_layers_are_refused(case: str, features_model: bytes, capfd: pyt
     said = capfd.readouterr().err
     assert "voxpress::conv2d.out" in said
     assert reason in said
+
+
+def test_known_issue_an_op_index_beyond_the_table_ends_executorch(features_model: bytes, tmp_path: Path) -> None:
+    """Upstream, ExecuTorch 1.5.1, whatever its verification: with it mended, drop this and the words in the README.
+
+    Bundles carry a sha256 of every file; doctor and the compatibility table run files in processes of their own.
+    """
+    file = deserialize_pte_binary(features_model)
+    plan = next(plan for plan in file.program.execution_plan if plan.name == "forward")
+    calls = [instruction.instr_args for chain in plan.chains for instruction in chain.instructions]
+    next(call for call in calls if type(call).__name__ == "KernelCall").op_index = 1 << 20
+    (tmp_path / "m.pte").write_bytes(bytes(serialize_pte_binary(file)))
+    with pytest.raises(RuntimeRefusedError, match="the runtime's process was ended by SIG"):
+        run_model(RUNTIMES["executorch"], tmp_path / "m.pte", {"u": utterance(50)[None]})
 
 
 @pytest.mark.parametrize("case", FBANK)
