@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainingSettings(BaseModel):
-    """Random crops, AAM-softmax, linear warm-up, exponential decay of the learning rate to `final_lr`, once or in cycles.
+    """Random crops, AAM-softmax, linear warm-up, learning rate decaying exponentially to `final_lr`, once or in cycles.
 
     The method's optimizer is SGD with Nesterov momentum, for long runs; AdamW gets further in a few hundred steps.
     """
