@@ -7,6 +7,7 @@
 #include "conv_u8/multiply.h"
 #include "conv_u8/position.h"
 #include "conv_u8/weights.h"
+#include "conv_u8/window_sums.h"
 
 namespace voxpress {
 namespace {
@@ -48,16 +49,15 @@ struct DirectPlan {
 // Large enough for every share of the positions.
 struct DirectScratch {
   uint8_t* gathered;
-  float* windows;
+  unsigned char* windows;
   int64_t bytes = 0;
 
   DirectScratch(const Conv2dShape& s, unsigned char* start) {
     const DirectPlan plan(s, {});
-    const int64_t gathered_bytes = most(kGatherBudgetBytes, plan.slots * kRows * kSlotBytes);
-    const int64_t rows = most(kRows, kGatherBudgetBytes / (plan.slots * kSlotBytes));
+    const int64_t gathered_bytes = most(kGatherBudgetBytes, round_up(plan.slots * kRows * kSlotBytes, 64));
     gathered = start;
-    windows = reinterpret_cast<float*>(start + gathered_bytes);
-    bytes = gathered_bytes + round_up((rows + kRows) * static_cast<int64_t>(sizeof(float)), 64);
+    windows = start + gathered_bytes;
+    bytes = gathered_bytes + WindowSums::scratch_bytes(s);
   }
 };
 
@@ -142,15 +142,6 @@ void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t*
   row.end();
 }
 
-// The sum of a gathered row.
-float sum_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* row) {
-  int32_t sum = 0;
-  for (int64_t k = 0; k < plan.row_bytes; ++k) {
-    sum += input_at(row + k / kBytes * plan.rows * kSlotBytes, k % kBytes);
-  }
-  return static_cast<float>(sum - static_cast<int32_t>(plan.row_bytes) * call.shape->in.zero);
-}
-
 void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_group, int64_t first, int64_t groups,
             const DirectScratch& scratch) {
   const uint8_t* input = static_cast<const uint8_t*>(call.tensors->input) + channel_group * plan.depth;
@@ -160,7 +151,6 @@ void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_gr
     // Rows behind the last position are multiplied like the others, and not written: any position does for them.
     gather_row(call, plan, input, position, {target, plan.rows * kSlotBytes});
     if (first + row + 1 < plan.range.end) position.advance();
-    if (call.finish.offset != nullptr) scratch.windows[row] = sum_row(call, plan, target);
   }
 }
 
@@ -178,7 +168,7 @@ struct MultiplyGroup {
 // Sums of positions [..][kPanel] and where they belong.
 struct SummedPositions {
   const int32_t* sums;
-  const float* windows;
+  const float* windows;  // by position
   int64_t first;
   int64_t count;
   int64_t first_channel;
@@ -199,7 +189,7 @@ void write_positions(const Conv2dU8Call& call, const SummedPositions& summed) {
         t[j] = __builtin_convertvector(load<S32s>(summed.sums + (m + j) * kPanel + v * kInts), F32s) * multiplier;
       }
       finish<kTogether>(call, lanes, {(summed.first + m) * out_channels + channel, channel, channels, summed.count - m},
-                        summed.windows + m, t);
+                        summed.windows + summed.first + m, t);
     }
   }
 }
@@ -244,10 +234,13 @@ void direct_run(const Conv2dU8Call& call) {
   const DirectPlan plan(s, call.share);
   const DirectScratch scratch(s, call.scratch);
   const int64_t block = plan.groups_per_block * plan.rows;
+  WindowSums windows(s, scratch.windows);
   for (int64_t group = 0; group < s.groups; ++group) {
+    if (call.finish.offset != nullptr) windows.begin(call, group, plan.range.begin);
     for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
       const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
       gather(call, plan, group, first, groups, scratch);
+      if (call.finish.offset != nullptr) windows.reach(least(first + groups * plan.rows, plan.range.end));
       for (int64_t p = 0; p < plan.panels; ++p) {
         const unsigned char* panel = call.prepared + (group * plan.panels + p) * plan.panel_bytes;
         for (int64_t g = 0; g < groups; ++g) {
@@ -256,9 +249,9 @@ void direct_run(const Conv2dU8Call& call) {
                                                      plan.steps, sums);
           std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // no sums, but converted
           const int64_t position = g * plan.rows;
-          write_positions(call, {sums, scratch.windows + position, first + position,
-                                 least(plan.rows, plan.range.end - first - position), group * plan.outputs + p * kPanel,
-                                 least(kPanel, plan.outputs - p * kPanel)});
+          write_positions(
+              call, {sums, windows.windows(), first + position, least(plan.rows, plan.range.end - first - position),
+                     group * plan.outputs + p * kPanel, least(kPanel, plan.outputs - p * kPanel)});
         }
       }
     }
