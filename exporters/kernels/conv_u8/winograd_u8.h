@@ -363,9 +363,9 @@ struct PlainOutput {
 
 template <typename F, bool kOffset, bool kResidual>
 __attribute__((noinline)) void transform_plain_output(const FinishLanes& lanes, const PlainOutput& at,
-                                                      const OutputJob<F>& job) {
+                                                      const int32_t* sums, const float* steps, const float* factors) {
   F32s half[F::kOut][F::kIn];
-  transform_columns<F>(job.sums, job.steps, job.factors, half);
+  transform_columns<F>(sums, steps, factors, half);
   F32s offset = {};
   if constexpr (kOffset) offset = load<F32s>(at.offset);
   const F32s bias = load<F32s>(at.bias);
@@ -453,7 +453,7 @@ void write_group(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const Pr
                      plan.out_mel,
                      channels};
       if (residual != nullptr) to.residual = residual + at;
-      write_plain(lanes, to, job);
+      write_plain(lanes, to, job.sums, job.steps, job.factors);
     }
   }
 }
