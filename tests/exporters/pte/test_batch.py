@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_tests.drive.host import embed_with_engine
+from device_tests.drive.process import HostDevice
+from device_tests.drive.run import embed_with_engine
 from exporters.export import ExportRequest, export_artifact
 from exporters.exported import ExportedFile
 from exporters.inspect_model import inspect_model
@@ -60,7 +61,7 @@ def test_a_batch_is_its_utterances_one_by_one(mode: str, model_input: ModelInput
         alone = np.stack([runner.embed(one) for one in batch])
         for count in (BATCH, 3, 1):
             assert runner.embed_batch(batch[:count]).tobytes() == alone[:count].tobytes(), (frames, count)
-    found, _ = embed_with_engine(tmp_path / exported.file, {"u": utterance})
+    found, _ = embed_with_engine(HostDevice(), tmp_path / exported.file, {"u": utterance})
     assert found["u"].tobytes() == alone[0].tobytes()
 
 
