@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +28,12 @@ def main(arguments: list[str]) -> int:
         outputs = {}
         try:
             program = Runtime.get().load_program(model, verification=Verification.InternalConsistency)
+            if "weights_file" in program.method_names:
+                (name,) = program.load_method("weights_file").execute([])
+                weights = Path(model).parent / Path(name).name
+                program = Runtime.get().load_program(
+                    model, verification=Verification.InternalConsistency, data_path=weights
+                )
             method = program.load_method("forward")
             if method is None:
                 raise RuntimeError("the program has no method forward")

@@ -10,6 +10,7 @@ import pytest
 
 from device_tests.drive.process import HostDevice
 from device_tests.drive.run import embed_with_engine
+from exporters.doctor import examine
 from exporters.export import ExportRequest, export_artifact, prepare_fast
 from exporters.manifest import ModelInput
 from exporters.pte.emit import weights_file_name
@@ -79,6 +80,7 @@ def test_both_modes_share_one_weights_file(tmp_path: Path) -> None:
         split, unsplit = (PteRunner(tmp_path / one.file_name).embed(utterance) for one in (request, whole))
         assert split.tobytes() == unsplit.tobytes()
     assert [path.name for path in tmp_path.glob("*.ptd")] == [weights_file_name(artifact)]
+    assert examine(tmp_path / requests[0].file_name, ["executorch"]).is_well
     # The palettes of mode fast are others; they lie in the .pte.
     assert weights_file_name(fast.rounded) == weights_file_name(artifact)
     assert any((fast.rounded.layers[name].palette != layer.palette).any() for name, layer in artifact.layers.items())
