@@ -41,7 +41,7 @@ p90_ratio = 1000
 [all.file_ratio]
 4bit = 0.3
 [android]
-kernels = ["avx512", "avx2", "neon"] # the tests' phone is this machine
+kernels = ["avx512vnni", "avx512", "avx2", "neondot", "neon"] # the tests' phone is this machine
 """
 
 
@@ -121,7 +121,7 @@ def test_aarch64_gives_the_hosts_embeddings_and_passes(
     assert {one.gate for one in verdicts.results if one.verdict == "not judged"} >= {"validity"}
     for model in record.models:
         assert model.accuracy.machine.architecture == "aarch64"
-        assert {name.rpartition("_")[2] for name in model.kernels if name.startswith("conv")} <= {"neon"}
+        assert {name.rpartition("_")[2] for name in model.kernels if name.startswith("conv")} <= {"neon", "neondot"}
         assert bool(model.kernels) == (model.lowering == "voxpress")
     host, host_verdicts = report_run(on_host, gates)
     matrix = build_matrix([(host, host_verdicts), (report, verdicts)], tmp_path / "matrix")
