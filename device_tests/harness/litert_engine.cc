@@ -361,12 +361,14 @@ struct VoxpressEngine {
   void read_manifest(const Json& manifest) {
     const Json *least = manifest.find("min_frames"), *longest = manifest.find("max_frames");
     const Json *chunks = manifest.find("long_audio"), *frontend = manifest.find("frontend");
-    if (least == nullptr || longest == nullptr || chunks == nullptr || frontend == nullptr) {
-      refuse("a manifest without min_frames, max_frames, long_audio or frontend");
+    if (least == nullptr || longest == nullptr || frontend == nullptr) {
+      refuse("a manifest without min_frames, max_frames or frontend");
     }
     min_frames = count(least, "min_frames");
     if (longest->kind != Json::Kind::kNull) max_frames = std::min(max_frames, count(longest, "max_frames"));
-    if (chunks->kind != Json::Kind::kNull) chunk_frames = count(chunks->find("chunk_frames"), "chunk_frames");
+    // Files from before there were chunks do not speak of them.
+    if (chunks != nullptr && chunks->kind != Json::Kind::kNull)
+      chunk_frames = count(chunks->find("chunk_frames"), "chunk_frames");
     if (mel_bins != 0) return;
     // Samples of a frame and between frames, rounded down as Kaldi does; as pipeline/features/spec.py has them.
     const double per_ms = static_cast<double>(count(frontend->find("sample_rate_hz"), "sample_rate_hz")) * 0.001;
