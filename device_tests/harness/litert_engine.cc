@@ -119,6 +119,13 @@ struct DelegatePlugin {
 const Runtime* opening_runtime = nullptr;
 const DelegatePlugin* opening_plugin = nullptr;
 bool opening_low_memory = false;
+
+// A compiled model does not tell delegates its number of threads, so that ours is told through its environment, unless
+// that has a say of its own. It holds for every model of the process from the next one opened on.
+void tell_threads(int32_t threads) {
+  static const bool has_its_own = std::getenv("VOXPRESS_THREADS") != nullptr;
+  if (!has_its_own) ::setenv("VOXPRESS_THREADS", std::to_string(threads).c_str(), 1);
+}
 std::string delegate_complaint;
 
 int32_t accelerator_name(const void*, const char** name) {
@@ -250,6 +257,7 @@ struct VoxpressEngine {
     read_limits();
     if (!custom.empty()) {
       plugin = std::make_unique<DelegatePlugin>(or_default(request.delegate_library, kDelegateName));
+      tell_threads(threads);
       register_delegate();
       delegates = "voxpress";
     } else {

@@ -309,7 +309,7 @@ def test_pytest_runs_the_same_gates(bundle: Path, speech: SpeechChoice, gates: P
 
     bad = pytest_on(altered_bundle(bundle, tmp_path, damage))
     assert bad.returncode == 1
-    assert "2 failed" in bad.stdout
+    assert "4 failed" in bad.stdout  # of features and of samples, in both formats
     assert "golden embedding" in bad.stdout
     none = pytest_on(tmp_path / "nothing")
     assert none.returncode == 2
