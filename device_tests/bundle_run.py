@@ -258,6 +258,7 @@ def report_run(folder: Path, gates_file: Path = DEFAULT_GATES) -> tuple[Report, 
         golden=golden,
         thresholds=context.thresholds,
         gates=gates,
+        reference_label=context.reference,
     )
     return report, judge(report, gates)
 

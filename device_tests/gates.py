@@ -55,16 +55,23 @@ class Limit(_Frozen):
         return self.expected + self.tolerance
 
 
-class Gates(_Frozen):
-    """The gates of one class of device."""
+class ParityGates(_Frozen):
+    """How far embeddings and decisions may be from those of the decoded artifact."""
 
-    front_end_difference: _Positive
-    golden_relative_error: _Positive
     artifact_relative_error: _Positive
     artifact_cosine: _Positive
     eer_difference: _Positive
     min_dcf_difference: _Positive
     flips_share: _Positive
+
+
+class Gates(_Frozen):
+    """The gates of one class of device."""
+
+    front_end_difference: _Positive
+    golden_relative_error: _Positive
+    exact: ParityGates
+    fast: ParityGates
     min_runs: PositiveInt
     min_rounds: PositiveInt
     p90_ratio: _Positive
@@ -75,6 +82,10 @@ class Gates(_Frozen):
     file_ratio: dict[str, _Positive] = {}
     ratio: dict[str, Limit] = {}
     peak: dict[str, Limit] = {}
+
+    def parity(self, model: ModelFigures) -> ParityGates:
+        """Those of the model's mode."""
+        return self.fast if model.mode == "fast" else self.exact
 
 
 class GateResult(_Frozen):
@@ -138,8 +149,10 @@ def judge(report: Report, gates: Gates) -> Verdicts:
             ("latency ratio", gates.ratio, _latency_ratio),
             ("peak memory ratio", gates.peak, _peak_ratio),
         ):
-            if (limit := limits.get(f"{model.bits}.{model.format}")) is not None and not model.is_control:
-                results.append(_ratio(gate, model, limit, found(report, model), validity.verdict))
+            if (limit := limits.get(model.variant)) is not None and not model.is_control:
+                results.append(
+                    _ratio(gate, model, limit, found(report, model), validity.verdict, _no_ratio(report, model))
+                )
     return Verdicts(gates=gates.source, results=tuple(results))
 
 
@@ -160,7 +173,7 @@ def gates_from(reports: Sequence[Report]) -> str:
         for model in report.models:
             for table, value in (("ratio", _latency_ratio(report, model)), ("peak", _peak_ratio(report, model))):
                 if value is not None and not model.is_control and model.bits != "fp32":
-                    seen.setdefault((table, f"{model.bits}.{model.format}"), []).append(value)
+                    seen.setdefault((table, model.variant), []).append(value)
     lines = []
     for (table, key), values in sorted(seen.items()):
         spread = max(max(values) - min(values), 1e-4)
@@ -195,32 +208,45 @@ def _golden(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
 
 def _parity_error(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
     found = None if model.artifact_parity is None else model.artifact_parity.max_relative_error
-    return _at_most("embeddings", model.file, found, gates.artifact_relative_error, "relative", "no artifact")
+    return _at_most(
+        "embeddings", model.file, found, gates.parity(model).artifact_relative_error, "relative", "no artifact"
+    )
 
 
 def _parity_cosine(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
     found = None if model.artifact_parity is None else model.artifact_parity.cosine_min
-    limit = f"cosines of at least {gates.artifact_cosine:g}"
+    least = gates.parity(model).artifact_cosine
+    limit = f"cosines of at least {least:g}"
     if found is None:
         return _not_judged("cosine", model.file, limit, "no artifact")
-    verdict: Verdict = "passed" if found >= gates.artifact_cosine else "failed"
+    verdict: Verdict = "passed" if found >= least else "failed"
     return GateResult(gate="cosine", subject=model.file, verdict=verdict, limit=limit, found=f"{found:.6f}")
 
 
 def _eer(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
     found = None if model.to_artifact is None else model.to_artifact.eer_interval.high
-    return _at_most("EER", model.file, found, gates.eer_difference, "above the artifact's (95 %)", "no artifact")
+    return _at_most(
+        "EER", model.file, found, gates.parity(model).eer_difference, "above the artifact's (95 %)", "no artifact"
+    )
 
 
 def _min_dcf(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
     found = None if model.to_artifact is None else model.to_artifact.min_dcf_interval.high
-    return _at_most("minDCF", model.file, found, gates.min_dcf_difference, "above the artifact's (95 %)", "no artifact")
+    return _at_most(
+        "minDCF",
+        model.file,
+        found,
+        gates.parity(model).min_dcf_difference,
+        "above the artifact's (95 %)",
+        "no artifact",
+    )
 
 
 def _flips(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
     flips = model.artifact_flips
     found = None if flips is None else flips.total / flips.trials
-    return _at_most("decision flips", model.file, found, gates.flips_share, "of all trials", "no artifact")
+    where = "of all trials" if model.calibrated else "of all trials, at the EER's threshold"
+    return _at_most("decision flips", model.file, found, gates.parity(model).flips_share, where, "no artifact")
 
 
 def _file_size(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
@@ -269,10 +295,20 @@ def _peak_ratio(report: Report, model: ModelFigures) -> float | None:
     return model.memory.run_growth_bytes / controls[0].memory.run_growth_bytes
 
 
-def _ratio(gate: str, model: ModelFigures, limit: Limit, found: float | None, validity: Verdict) -> GateResult:
+def _no_ratio(report: Report, model: ModelFigures) -> str:
+    if not report.latency_valid:
+        return "a device whose timings mean nothing"
+    if not any(other.is_control and other.format == model.format for other in report.models):
+        return f"no fp32 control: the bundle has no stock fp32 .{model.format}"
+    return "a control that took no memory"
+
+
+def _ratio(
+    gate: str, model: ModelFigures, limit: Limit, found: float | None, validity: Verdict, missing: str
+) -> GateResult:
     wanted = f"at most {limit.expected:.3f} + {limit.tolerance:.3f}"
     if found is None:
-        return _not_judged(gate, model.file, wanted, "no ratio: no control, or timings that mean nothing")
+        return _not_judged(gate, model.file, wanted, missing)
     verdict: Verdict = "passed" if found <= limit.highest else "failed"
     note = "" if validity == "passed" else " (timings are not valid)"
     return GateResult(gate=gate, subject=model.file, verdict=verdict, limit=wanted, found=f"{found:.3f}{note}")

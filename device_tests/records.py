@@ -140,11 +140,6 @@ class ModelRun(_Frozen):
     embeddings: str = Field(pattern=r"^embeddings/[A-Za-z0-9_][A-Za-z0-9_.\-]*\.safetensors$")
 
     @property
-    def variant(self) -> str:
-        """Its label, with its mode where that is not exact: "4bit", "4bit.fast"."""
-        return self.bits if self.mode == "exact" else f"{self.bits}.{self.mode}"
-
-    @property
     def latency_ns(self) -> tuple[int, ...]:
         """Timed runs of all rounds, in order."""
         return tuple(sample for record in self.rounds for sample in record.latency_ns)

@@ -119,6 +119,13 @@ struct DelegatePlugin {
 const Runtime* opening_runtime = nullptr;
 const DelegatePlugin* opening_plugin = nullptr;
 bool opening_low_memory = false;
+
+// A compiled model does not tell delegates its number of threads, so that ours is told through its environment, unless
+// that has a say of its own. It holds for every model of the process from the next one opened on.
+void tell_threads(int32_t threads) {
+  static const bool has_its_own = std::getenv("VOXPRESS_THREADS") != nullptr;
+  if (!has_its_own) ::setenv("VOXPRESS_THREADS", std::to_string(threads).c_str(), 1);
+}
 std::string delegate_complaint;
 
 int32_t accelerator_name(const void*, const char** name) {
@@ -250,6 +257,7 @@ struct VoxpressEngine {
     read_limits();
     if (!custom.empty()) {
       plugin = std::make_unique<DelegatePlugin>(or_default(request.delegate_library, kDelegateName));
+      tell_threads(threads);
       register_delegate();
       delegates = "voxpress";
     } else {
@@ -361,12 +369,14 @@ struct VoxpressEngine {
   void read_manifest(const Json& manifest) {
     const Json *least = manifest.find("min_frames"), *longest = manifest.find("max_frames");
     const Json *chunks = manifest.find("long_audio"), *frontend = manifest.find("frontend");
-    if (least == nullptr || longest == nullptr || chunks == nullptr || frontend == nullptr) {
-      refuse("a manifest without min_frames, max_frames, long_audio or frontend");
+    if (least == nullptr || longest == nullptr || frontend == nullptr) {
+      refuse("a manifest without min_frames, max_frames or frontend");
     }
     min_frames = count(least, "min_frames");
     if (longest->kind != Json::Kind::kNull) max_frames = std::min(max_frames, count(longest, "max_frames"));
-    if (chunks->kind != Json::Kind::kNull) chunk_frames = count(chunks->find("chunk_frames"), "chunk_frames");
+    // Files from before there were chunks do not speak of them.
+    if (chunks != nullptr && chunks->kind != Json::Kind::kNull)
+      chunk_frames = count(chunks->find("chunk_frames"), "chunk_frames");
     if (mel_bins != 0) return;
     // Samples of a frame and between frames, rounded down as Kaldi does; as pipeline/features/spec.py has them.
     const double per_ms = static_cast<double>(count(frontend->find("sample_rate_hz"), "sample_rate_hz")) * 0.001;

@@ -44,6 +44,7 @@ from device_tests.report.tables import (
     summary_table,
     verdict_table,
 )
+from exporters.bundle.manifest import golden_key
 from pipeline.corpus.trials import Trial
 from pipeline.errors import InputError
 from pipeline.files import read_json, write_atomically
@@ -76,13 +77,15 @@ def build_report(
     golden: Golden | None = None,
     thresholds: Mapping[str, float] | None = None,
     gates: Gates | None = None,
+    reference_label: str = "fp32",
 ) -> Report:
     """Compute every figure of a run and write `report.json`, `report.md` and `report.html` into `out`.
 
     With `gates` also the verdicts, as `verdicts.json` and `junit.xml`.
 
-    `reference`: embeddings [E] of the fp32 network by utterance; `artifact_references`: the same of each decoded
-    artifact, by bits label. With `speakers` (the speaker of every utterance) intervals come from resampled speakers.
+    `reference`: embeddings [E] of the fp32 network by utterance, or of the artifact that `reference_label` names;
+    `artifact_references`: the same of each decoded artifact, by bits label. With `speakers` (the speaker of every
+    utterance) intervals come from resampled speakers.
     `thresholds`: the bundle's calibrated decision threshold by file name; without one, that at the EER of what the
     device is compared with.
     Raises InputError if embeddings are missing or malformed, if their utterances are not those of their reference, or
@@ -136,6 +139,7 @@ def build_report(
                 format=model.format,
                 lowering=model.lowering,
                 mode=model.mode,
+                input=model.input,
                 is_control=model.is_control,
                 file_bytes=model.file_bytes,
                 size_ratio=model.file_bytes / twin.file_bytes if twin else None,
@@ -148,6 +152,7 @@ def build_report(
                 if own is not None
                 else None,
                 golden_relative_error=golden.error(model, embeddings) if golden is not None else None,
+                calibrated=threshold is not None,
                 flips=decision_flips(
                     reference_scores, scores, labels, reference_figures.threshold if threshold is None else threshold
                 ),
@@ -179,12 +184,15 @@ def build_report(
         bundle=run.bundle,
         front_end_difference=golden.front_end_difference if golden is not None else None,
         reference=reference_figures,
+        reference_label=reference_label,
         models=tuple(figures),
         missing=run.missing,
         notes=(*run.notes, *_trial_notes(reference_figures)),
     )
     order = widths(report.models)
-    curves = [DetSeries("fp32 reference", None, reference_figures.eer, det_curve(reference_scores, labels))]
+    curves = [
+        DetSeries(f"{reference_label} reference", None, reference_figures.eer, det_curve(reference_scores, labels))
+    ]
     for place, bits in enumerate(order):
         # The first file of a width stands for it: its twins differ by rounding, as the parity table shows.
         first = next(model for model in report.models if model.bits == bits)
@@ -201,11 +209,11 @@ class Golden:
 
     utterance: str  # its name among a run's embeddings
     front_end_difference: float  # largest |features of the golden wav - golden features|
-    embeddings: Mapping[str, Embedding]  # float32 [E] by variant
+    embeddings: Mapping[str, Embedding]  # float32 [E] by `golden_key`
 
     def error(self, model: ModelRun, embeddings: Mapping[str, Embedding]) -> float | None:
         """max|e - g| / max|g| of a model's embedding e of the golden features; None if it has made none."""
-        wanted, found = self.embeddings.get(model.variant), embeddings.get(self.utterance)
+        wanted, found = self.embeddings.get(golden_key(model.bits, model.mode)), embeddings.get(self.utterance)
         if wanted is None or found is None:
             return None
         return float(np.abs(found - wanted).max() / np.abs(wanted).max())

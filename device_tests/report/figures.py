@@ -23,7 +23,7 @@ from device_tests.records import (
     ModelRun,
     Protocol,
 )
-from exporters.manifest import Lowering
+from exporters.manifest import Lowering, ModelInput
 from pipeline.errors import InputError
 from pipeline.scoring.metrics import Interval
 from pipeline.scoring.score import Evaluation
@@ -96,6 +96,7 @@ class ModelFigures(_Frozen):
     format: ModelFormat
     lowering: Lowering
     mode: Mode = "exact"
+    input: ModelInput = "fbank"
     is_control: bool
     file_bytes: int
     size_ratio: float | None = Field(description="to the fp32 twin of the same format; None: there is none")
@@ -103,10 +104,13 @@ class ModelFigures(_Frozen):
     artifact: Evaluation | None = Field(description="the same weights decoded and run in torch")
     reference_parity: Parity
     artifact_parity: Parity | None
-    to_reference: Difference = Field(description="to the fp32 network: what pressing cost")
+    to_reference: Difference = Field(
+        description="to the reference, the fp32 network if there is one: what pressing cost"
+    )
     to_artifact: Difference | None = Field(description="to the decoded artifact: what the runtime and device add")
     golden_relative_error: float | None = Field(default=None, description="of the embedding of the golden features")
-    flips: DecisionFlips = Field(description="against the fp32 reference, both at the threshold")
+    calibrated: bool = Field(default=False, description="the threshold is the bundle's, not that of an EER here")
+    flips: DecisionFlips = Field(description="against the reference, both at the threshold")
     artifact_flips: DecisionFlips | None = Field(description="against the decoded artifact, both at the threshold")
     conditions: Conditions
     latency: Latency
@@ -117,6 +121,12 @@ class ModelFigures(_Frozen):
     kernels: tuple[str, ...]
     delegates: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def variant(self) -> str:
+        """What limits go by: label, then mode and input where they are not the usual, then format: "4bit.fast.pte"."""
+        words = [self.bits, self.mode, self.input, self.format]
+        return ".".join(word for word in words if word not in ("exact", "fbank"))
 
 
 class Report(_Frozen):
@@ -136,6 +146,7 @@ class Report(_Frozen):
         default=None, description="largest |features made here of the golden wav - the bundle's golden features|"
     )
     reference: Evaluation
+    reference_label: str = Field(default="fp32", description="the label of what all files are compared with")
     models: tuple[ModelFigures, ...]
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...]

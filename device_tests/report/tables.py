@@ -53,7 +53,7 @@ def summary_table(report: Report) -> Table:
 
 def accuracy_table(report: Report) -> Table:
     """EER and minDCF of the reference, of each decoded artifact and of each file on the device; decision flips."""
-    rows = [("fp32", "reference, torch", *_rates(report.reference), NONE, NONE)]
+    rows = [(report.reference_label, "reference, torch", *_rates(report.reference), NONE, NONE)]
     shown: set[str] = set()
     for model in report.models:
         if model.artifact is not None and model.bits not in shown:
@@ -70,7 +70,7 @@ def accuracy_table(report: Report) -> Table:
         f"{reference.target_trials:,} target and {reference.nontarget_trials:,} non-target trials over "
         f"{reference.utterances:,} utterances{who}; the interval resamples {reference.eer_interval.unit} "
         f"{reference.eer_interval.draws:,} times. minDCF at p_target {reference.p_target:g}. A flip is a trial decided "
-        f"otherwise than by the fp32 reference, both at its EER threshold {reference.threshold:.4f}; harmful: the "
+        f"otherwise than by the {report.reference_label} reference, both at the threshold below; harmful: the "
         "reference was right.",
         left=2,
     )
@@ -93,7 +93,7 @@ def parity_table(report: Report) -> Table:
     """How near the device's embeddings are to the fp32 reference and to the decoded artifact."""
     return Table(
         "Parity of embeddings",
-        ("bits", "file", "to fp32: mean", "min", "to artifact: mean", "min", "max rel. error"),
+        ("bits", "file", f"to {report.reference_label}: mean", "min", "to artifact: mean", "min", "max rel. error"),
         tuple(
             (
                 model.bits,
@@ -106,7 +106,8 @@ def parity_table(report: Report) -> Table:
             )
             for model in report.models
         ),
-        "Cosines over all utterances. To fp32: what pressing cost. To the artifact: what the runtime adds, which "
+        f"Cosines over all utterances. To {report.reference_label}: what pressing cost. To the artifact: what the "
+        "runtime adds, which "
         "should be rounding only, of fast files that of u8 activations; relative error is max|x − a| / max|a| per "
         "utterance, the largest of all.",
         left=2,
@@ -118,7 +119,7 @@ def difference_table(report: Report) -> Table:
     rows = []
     for model in report.models:
         for to, difference, flips in (
-            ("fp32", model.to_reference, model.flips),
+            (report.reference_label, model.to_reference, model.flips),
             ("artifact", model.to_artifact, model.artifact_flips),
         ):
             if difference is None or flips is None:
@@ -133,7 +134,7 @@ def difference_table(report: Report) -> Table:
                     f"{difference.min_dcf:+.3f}",
                     f"{difference.min_dcf_interval.low:+.3f} .. {difference.min_dcf_interval.high:+.3f}",
                     f"{flips.harmful} + {flips.helpful}",
-                    f"{flips.reference_threshold:.4f}",
+                    f"{flips.reference_threshold:.4f}{'*' if model.calibrated else ''}",
                 )
             )
     return Table(
@@ -141,7 +142,8 @@ def difference_table(report: Report) -> Table:
         ("bits", "file", "to", "ΔEER, points", "95 %", "ΔminDCF", "95 %", "flips", "threshold"),
         tuple(rows),
         "Device minus reference on the same trials; intervals are paired bootstrap intervals. Flips: harmful + helpful "
-        "decisions that the device takes otherwise at the threshold.",
+        "decisions that the device takes otherwise, both at the threshold: * is the bundle's calibrated one, else that "
+        "of the EER of what is compared with.",
         left=3,
     )
 
@@ -308,7 +310,8 @@ def _terminal_caption(report: Report) -> str:
     cosines = [parity.cosine_min for mode, parity in found if mode == "fast"]
     parity = f"; device within {max(errors):.1e} of the artifacts' reference networks" if errors else ""
     parity += f", fast files at a cosine of {min(cosines):.4f} or more" if cosines else ""
-    return f"fp32 reference: EER {_percent(reference.eer)} % [{interval_text(reference)}]{parity}{starred}"
+    rate = f"EER {_percent(reference.eer)} % [{interval_text(reference)}]"
+    return f"{report.reference_label} reference: {rate}{parity}{starred}"
 
 
 def _rates(evaluation: Evaluation) -> tuple[str, str, str]:
@@ -316,7 +319,9 @@ def _rates(evaluation: Evaluation) -> tuple[str, str, str]:
 
 
 def _kind(model: ModelFigures) -> str:
-    return f".{model.format}" + (" stock" if model.lowering == "stock" else " fast" if model.mode == "fast" else "")
+    return f".{model.format}" + "".join(
+        f" {word}" for word in (model.lowering, model.mode, model.input) if word in ("stock", "fast", "waveform")
+    )
 
 
 def _percent(rate: float) -> str:

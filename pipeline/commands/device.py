@@ -33,6 +33,7 @@ Warmup = Annotated[int, typer.Option(min=0, help="Runs of each process that are 
 Runs = Annotated[int, typer.Option(min=1, help="Timed runs of each file in each round.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds over all files.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the runtime.")]
+LowMemory = Annotated[bool, typer.Option("--low-memory", help="Keep the weights of VoxPress ops packed.")]
 SpeedFrames = Annotated[int, typer.Option(min=28, help="Frames of the utterance that is timed.")]
 DEFAULT_HISTORY = Path("out") / "device-history.sqlite"
 
@@ -74,6 +75,7 @@ def run(
     rounds: Rounds = 3,
     threads: Threads = 1,
     speed_frames: SpeedFrames = 200,
+    low_memory: LowMemory = False,
     gates: GatesFile = None,
     history: History = DEFAULT_HISTORY,
     build: Annotated[
@@ -99,7 +101,14 @@ def run(
     read_gates(gates or DEFAULT_GATES, "host")  # before hours of running, not after
     settings = AdbSettings(max_start_celsius=max_celsius, cool_down_seconds=cool_down_seconds, app=android_app)
     devices = chosen_devices(device or ["host"], Choice(build=build, adb=settings, ios_app=ios_app))
-    protocol = Protocol(warmup=warmup, runs=runs, rounds=rounds, threads=threads, speed_frames=speed_frames)
+    protocol = Protocol(
+        warmup=warmup,
+        runs=runs,
+        rounds=rounds,
+        threads=threads,
+        speed_frames=speed_frames,
+        low_memory=low_memory,
+    )
     speech = SpeechChoice(audio, trials, crop_seconds)
     with prepared_bundle(bundle, speech, progress, only or ()) as prepared:
         base = out / f"{prepared.manifest.name}-{prepared.manifest.version}"
@@ -204,6 +213,7 @@ def package(
     rounds: Rounds = 3,
     threads: Threads = 1,
     speed_frames: SpeedFrames = 200,
+    low_memory: LowMemory = False,
 ) -> None:
     """Everything that a farm needs to run a bundle: the job, test specs, and arguments of its command line."""
     from device_tests.bundle_run import SpeechChoice, prepared_bundle
@@ -220,7 +230,14 @@ def package(
     apps = FarmApps(app_file, tests)
     apps.check("ios" if platform == "ios" else "android")
     progress = Progress()
-    protocol = Protocol(warmup=warmup, runs=runs, rounds=rounds, threads=threads, speed_frames=speed_frames)
+    protocol = Protocol(
+        warmup=warmup,
+        runs=runs,
+        rounds=rounds,
+        threads=threads,
+        speed_frames=speed_frames,
+        low_memory=low_memory,
+    )
     with prepared_bundle(bundle, SpeechChoice(audio, trials, crop_seconds), progress, only or ()) as prepared:
         # On AWS the farm's host reaches the device with adb; elsewhere the app runs the engines.
         shelled = farm == "aws" and platform == "android"
@@ -233,6 +250,7 @@ def package(
             protocol=protocol.model_copy(update={"crop_seconds": prepared.speech.crop_seconds}),
             bundle=prepared.identity,
             builds={one: build_named(build)(one) for one in formats},
+            waveform=prepared.waveform,
         )
         prepared.write_judgement(out, progress)
     written = aws_package(out, job, apps) if farm == "aws" else firebase_package(out, job, apps, farm_device or ())

@@ -1,24 +1,27 @@
-"""A tiny bundle of both formats: the fp32 controls and 4 bit, made once for all tests that run it."""
+"""A tiny bundle of both formats: fp32 controls, and 4 bit in both modes and of samples; made once for all its tests."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from exporters.bundle.write import BundleContent, write_bundle
-from exporters.export import ExportRequest, export_artifact
+from exporters.export import ExportRequest, export_artifact, prepare_fast
 from exporters.exported import Format
 from pipeline.artifact.store import LoadedArtifact, StoredLayer
 from pipeline.corpus.synthesis import draw_session, draw_voice, synthesise
 from pipeline.files import sha256_file
+from pipeline.progress import Progress
 from tests.factories import tiny_artifact
 
 VERSION = "0.1.0"
-FILES = ("tiny-fp32.pte", "tiny-4bit.pte", "tiny-fp32.tflite", "tiny-4bit.tflite")
+_KINDS = ("tiny-fp32", "tiny-4bit", "tiny-4bit-fast", "tiny-4bit-waveform")
+FILES = tuple(f"{kind}.{file_format}" for file_format in ("pte", "tflite") for kind in _KINDS)
 
 
 def make_bundle(folder: Path, formats: Sequence[Format] = ("pte", "tflite"), version: str = VERSION) -> Path:
@@ -26,9 +29,17 @@ def make_bundle(folder: Path, formats: Sequence[Format] = ("pte", "tflite"), ver
     # The 4-bit network is a rounding of the fp32 one, as a quantized network is.
     artifacts = {"fp32": _fp32_twin(tiny_artifact(4)), "4bit": tiny_artifact(4)}
     exports, written = folder / "exports", []
+    exports.mkdir(parents=True)
+    noise = {f"u{i}": np.random.default_rng(i).normal(size=(120, 80)).astype(np.float32) for i in range(8)}
+    fast = prepare_fast(artifacts["4bit"], noise, exports, max_seconds=3.0, progress=Progress.silent())
     for file_format in formats:
-        for label, artifact in artifacts.items():
-            request = ExportRequest(artifact, label, file_format, "stock" if label == "fp32" else "voxpress")
+        exact = ExportRequest(artifacts["4bit"], "4bit", file_format, "voxpress")
+        for request in (
+            ExportRequest(artifacts["fp32"], "fp32", file_format, "stock"),
+            exact,
+            replace(exact, fast=fast),
+            replace(exact, input="waveform"),
+        ):
             written.append(export_artifact(request, exports, max_seconds=3.0))
     rng = np.random.default_rng(0)
     write_bundle(

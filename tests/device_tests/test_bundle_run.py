@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
 
+from calibration.record import read_calibration
 from device_tests.bundle_run import SpeechChoice, prepared_bundle, report_run, run_bundle
 from device_tests.drive.build import host_build
 from device_tests.drive.device import Device
@@ -23,11 +25,13 @@ from device_tests.history import read_trend
 from device_tests.records import Protocol, RunRecord, read_run
 from device_tests.report.figures import Report
 from device_tests.report.matrix import build_matrix
+from pipeline.cli import app
 from pipeline.errors import InputError
 from pipeline.progress import Progress
 from tests.conftest import NEEDS_TOOL
 from tests.device_tests.bundles import FILES, altered_bundle
 from tests.device_tests.drive.adb_device_end import DeviceEnd, adb_client, adb_is_here
+from tests.device_tests.released import bundled, make_voices, write_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +42,14 @@ GATES = """
 min_runs = 1
 min_rounds = 1
 p90_ratio = 1000
+[all.fast] # of 15 trials between noises one that flips is 7 %
+eer_difference = 1
+min_dcf_difference = 1
+flips_share = 0.2
 [all.file_ratio]
 4bit = 0.3
 [android]
-kernels = ["avx512", "avx2", "neon"] # the tests' phone is this machine
+kernels = ["avx512vnni", "avx512", "avx2", "neondot", "neon"] # the tests' phone is this machine
 """
 
 
@@ -121,11 +129,11 @@ def test_aarch64_gives_the_hosts_embeddings_and_passes(
     assert {one.gate for one in verdicts.results if one.verdict == "not judged"} >= {"validity"}
     for model in record.models:
         assert model.accuracy.machine.architecture == "aarch64"
-        assert {name.rpartition("_")[2] for name in model.kernels if name.startswith("conv")} <= {"neon"}
+        assert {name.rpartition("_")[2] for name in model.kernels if name.startswith("conv")} <= {"neon", "neondot"}
         assert bool(model.kernels) == (model.lowering == "voxpress")
     host, host_verdicts = report_run(on_host, gates)
     matrix = build_matrix([(host, host_verdicts), (report, verdicts)], tmp_path / "matrix")
-    assert [cell.latency_ratio is None for cell in matrix.cells] == [False] * 4 + [True] * 4
+    assert [cell.latency_ratio is None for cell in matrix.cells] == [False] * len(FILES) + [True] * len(FILES)
     page = (tmp_path / "matrix" / "matrix.html").read_text()
     assert "qemu-aarch64" in page
     assert "<svg" in page
@@ -237,6 +245,46 @@ json.dump(record, open(path, "w"))' "$out" ;; esac
     assert failed(verdicts) == {("tiny-4bit.tflite", "latency ratio")}
 
 
+def test_one_artifact_is_judged_at_its_own_threshold_and_has_no_control(tmp_path: Path, gates: Path) -> None:
+    voices, artifact, calibration = make_voices(tmp_path), write_tiny(tmp_path / "4bit"), tmp_path / "calibration"
+    words = ["calibrate", str(artifact), "--out", str(calibration), "--audio", str(voices.audio)]
+    done = CliRunner().invoke(app, [*words, "--trials", str(voices.trials)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    bundle = bundled(artifact, tmp_path / "bundles", calibration)
+    limits = tmp_path / "limits.toml"
+    entry = "expected = 1.0\ntolerance = 0.1\nspread = 0.1\nruns = 2\n"
+    limits.write_text(gates.read_text() + "".join(f'[host.{one}."4bit.tflite"]\n{entry}' for one in ("ratio", "peak")))
+    calibrated = next(one for one in read_calibration(calibration).thresholds if one.name == "eer").threshold
+
+    with prepared_bundle(bundle, SpeechChoice(voices.audio, voices.trials), Progress.silent()) as prepared:
+        run_bundle(HostDevice(), prepared, tmp_path / "out", protocol=PROTOCOL, progress=Progress.silent())
+    report, verdicts = report_run(tmp_path / "out", limits)
+    assert failed(verdicts) == set()
+    assert report.reference_label == "4bit"
+    for model in report.models:
+        assert model.calibrated
+        assert model.flips.reference_threshold == calibrated
+        assert model.artifact_flips is not None
+        assert (model.artifact_flips.reference_threshold, model.artifact_flips.total) == (calibrated, 0)
+    assert any("no fp32 artifact" in note for note in report.notes)
+    found = {one.gate: one.found for one in verdicts.results if one.subject == "tiny-4bit.tflite"}
+    reason = "no fp32 control: the bundle has no stock fp32 .tflite"
+    assert (found["latency ratio"], found["peak memory ratio"]) == (reason, reason)
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert f"{calibrated:.4f}*" in page
+
+
+def test_decisions_that_flip_fail_their_gate(on_host: Path, gates: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(on_host, tmp_path / "run"))
+    path = folder / "embeddings" / "tiny-4bit.pte.safetensors"
+    made = load_file(path)
+    # Every utterance with the embedding of another one: each decision is a matter of chance.
+    save_file(dict(zip(made, list(made.values())[::-1], strict=True)), path)
+    _, verdicts = report_run(folder, gates)
+    assert ("tiny-4bit.pte", "decision flips") in failed(verdicts)
+    assert {subject for subject, _ in failed(verdicts)} == {"tiny-4bit.pte"}
+
+
 def test_pytest_runs_the_same_gates(bundle: Path, speech: SpeechChoice, gates: Path, tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
 
@@ -261,7 +309,7 @@ def test_pytest_runs_the_same_gates(bundle: Path, speech: SpeechChoice, gates: P
 
     bad = pytest_on(altered_bundle(bundle, tmp_path, damage))
     assert bad.returncode == 1
-    assert "2 failed" in bad.stdout
+    assert "4 failed" in bad.stdout  # of features and of samples, in both formats
     assert "golden embedding" in bad.stdout
     none = pytest_on(tmp_path / "nothing")
     assert none.returncode == 2

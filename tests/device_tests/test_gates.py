@@ -131,7 +131,7 @@ def test_a_limit_wider_than_three_spreads_is_refused(tmp_path: Path) -> None:
     [
         ("[hots]\nmin_runs = 3", "found hots"),
         ("[host]\nmin_run = 3", "min_run"),
-        ("[host]\neer_difference = -1", "eer_difference"),
+        ("[host.exact]\neer_difference = -1", "eer_difference"),
         ("[host", "TOML"),
     ],
 )

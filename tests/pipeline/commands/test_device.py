@@ -33,6 +33,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 GATES = "[all]\nmin_runs = 1\nmin_rounds = 1\np90_ratio = 1000\n[all.file_ratio]\n4bit = 0.3\n"
 FAST = ("--warmup", "0", "--runs", "2", "--rounds", "1", "--speed-frames", "40", "--crop-seconds", "0.4")
 
+ONLY = ("--only", "tiny-fp32.tflite", "--only", "tiny-4bit.tflite")
+
 
 def voxpress(folder: Path, *words: object) -> Done:
     """Run a command in this process, in `folder`: importing torch anew for each would take most of the time."""
@@ -60,7 +62,7 @@ def test_devices_are_listed(tmp_path: Path) -> None:
 def test_a_run_is_reported_judged_kept_and_gated(bundle: Path, tmp_path: Path) -> None:
     gates = tmp_path / "gates.toml"
     gates.write_text(GATES)
-    words = ("run", bundle, *FAST, "--gates", gates)
+    words = ("run", bundle, *FAST, *ONLY, "--gates", gates)
     good = voxpress(tmp_path, *words)
     assert good.returncode == 0, good.stderr
     assert "tiny 0.1.0 on host" in good.stdout
@@ -110,7 +112,8 @@ def test_a_farm_job_goes_out_and_its_results_come_back(bundle: Path, tmp_path: P
     shutil.copy(build.delegate, native)
     shutil.copy(build.runtime, runtime / "ai_edge_litert")
     apps = ("--app", "app.apk", "--tests", "tests.apk")
-    packed = voxpress(tmp_path, "package", "aws", bundle, *apps, "--out", "job", "--build", tmp_path / "build", *FAST)
+    words = ("package", "aws", bundle, *apps, "--out", "job", "--build", tmp_path / "build", *FAST, *ONLY)
+    packed = voxpress(tmp_path, *words, "--only", "tiny-4bit-waveform.tflite")
     assert packed.returncode == 0, packed.stderr
     assert {Path(line).name for line in packed.stdout.split()} == {"job.zip", "testspec.yml", "schedule-run.json"}
     subprocess.run(["sh", str(tmp_path / "job/device/run.sh")], check=True, capture_output=True)
