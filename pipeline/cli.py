@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.commands import bundle, release
+from pipeline.commands import bundle, device, release
 from pipeline.commands.calibrate import calibrate
 from pipeline.commands.terminal import show
 from pipeline.errors import VoxPressError
@@ -42,6 +42,7 @@ app.command(epilog="Example: voxpress release bundles/speaker-0.1.0.zip --regist
     release.release
 )
 app.command(epilog="Example: voxpress fetch speaker@1.0.0 --registry s3://models --key release.pub.pem")(release.fetch)
+app.add_typer(device.app, name="device")
 
 EXIT_INTERRUPTED = 130
 
@@ -239,6 +240,9 @@ def export(
         float | None,
         typer.Option(help="Embed longer audio as the mean of chunks of this length, in bounded memory."),
     ] = None,
+    max_batch: Annotated[
+        int, typer.Option(help="Utterances that one call of a .pte takes; its memory is planned for so many.")
+    ] = 1,
     split_weights: Annotated[
         bool, typer.Option(help="With --format pte: weights into a .ptd that all programs of the artifact share.")
     ] = False,
@@ -261,7 +265,11 @@ def export(
     """Write an artifact as .pte and .tflite, each checked against the reference network before it is kept."""
     if file_format == "coreml":
         _export_coreml(
-            artifact, out, max_seconds, plain=(fallback, model_input, chunk_seconds, mode, split_weights), json=json
+            artifact,
+            out,
+            max_seconds,
+            plain=(fallback, model_input, chunk_seconds, mode, split_weights, max_batch),
+            json=json,
         )
         return
     from exporters.export import export_files, fast_options
@@ -288,6 +296,7 @@ def export(
         chunk_seconds=chunk_seconds,
         fast=fast,
         split_weights=split_weights,
+        max_batch=max_batch,
     )
     if json:
         typer.echo(export_list_json(written))
@@ -304,8 +313,8 @@ def _export_coreml(artifact: Path, out: Path, max_seconds: float, *, plain: tupl
     from exporters.coreml.export import export_coreml
     from pipeline.errors import InputError
 
-    if plain != (False, "fbank", None, "exact", False):
-        found = "--fallback, --input, --chunk-seconds, --split-weights or --mode"
+    if plain != (False, "fbank", None, "exact", False, 1):
+        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch or --mode"
         raise InputError("--format coreml", expected="none of the other formats' options", found=found)
     written = export_coreml(artifact, out, max_seconds=max_seconds, precision="float16")
     if json:
@@ -555,7 +564,7 @@ def main() -> NoReturn:
     try:
         app()
     except VoxPressError as error:
-        typer.echo(f"voxpress: {error}", err=True)
+        typer.echo("\n".join(f"voxpress: {line}" for line in str(error).splitlines()), err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that may not be written
         typer.echo(f"voxpress: {error.filename or 'input or output'}: {error.strerror or error}", err=True)

@@ -268,14 +268,15 @@ struct VoxpressEngine {
     const TensorInfo output = require(meta.output_tensor_meta(0), "the output");
     const auto float_type = ::executorch::aten::ScalarType::Float;
     const size_t rank = input.sizes().size();
-    if (input.scalar_type() != float_type || (rank != 2 && rank != 3) || input.sizes()[0] != 1) {
-      throw std::runtime_error("forward's input is no float [1, frames, mel] or [1, samples]");
+    if (input.scalar_type() != float_type || (rank != 2 && rank != 3) || input.sizes()[0] < 1) {
+      throw std::runtime_error("forward's input is no float [N, frames, mel] or [N, samples]");
     }
     if (output.scalar_type() != float_type) throw std::runtime_error("forward's output is no float");
     mel_bins = rank == 3 ? input.sizes()[2] : 0;
     max_length = input.sizes()[1];
     embedding_dim = 1;
     for (const int32_t size : output.sizes()) embedding_dim *= size;
+    embedding_dim /= input.sizes()[0];  // planned for as many utterances; one is run at a time
     // A program exported elsewhere does not say its limits; its input's planned size is one.
     max_frames = std::min<int64_t>(constant_or(program, "max_frames", max_length), max_length);
     min_frames = constant_or(program, "min_frames", 1);
@@ -328,11 +329,12 @@ struct VoxpressEngine {
 
 namespace {
 
-VoxpressEngine* open_model(const char* model_path, int32_t threads, VoxpressEngineError* error) {
+VoxpressEngine* open_model(const VoxpressEngineRequest* request, VoxpressEngineError* error) {
   start_runtime();
   first_log_line.clear();
+  if (request->low_memory != 0) voxpress_set_low_memory(1);
   try {
-    return new VoxpressEngine(model_path, threads);
+    return new VoxpressEngine(request->model_path, request->threads);
   } catch (const std::exception& exception) {
     tell(exception, error);
     return nullptr;
@@ -370,7 +372,7 @@ void close_model(VoxpressEngine* engine) { delete engine; }
 
 }  // namespace
 
-const VoxpressEngineApi* voxpress_executorch_engine(void) {
+const VoxpressEngineApi* voxpress_engine(void) {
   static const VoxpressEngineApi api = {VOXPRESS_ENGINE_ABI, open_model,   describe_model,
                                         run_model,           kernels_used, close_model};
   return &api;

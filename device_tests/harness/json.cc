@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 namespace voxpress::harness {
 namespace {
@@ -64,8 +66,7 @@ class Reader {
         read_word("null");
         break;
       default:
-        value.kind = Json::Kind::kInteger;
-        value.integer = read_integer();
+        read_number(&value);
     }
     return value;
   }
@@ -75,17 +76,32 @@ class Reader {
     position_ += word.size();
   }
 
-  int64_t read_integer() {
+  void read_number(Json* value) {
     const size_t digits = position_ + (peek() == '-' ? 1 : 0);
     if (digits + 1 < text_.size() && text_[digits] == '0' && text_[digits + 1] >= '0' && text_[digits + 1] <= '9') {
       fail("a number with a leading zero");
     }
-    int64_t value = 0;
-    const auto [end, error] = std::from_chars(text_.data() + position_, text_.data() + text_.size(), value);
+    const size_t begin = position_;
+    const auto [end, error] = std::from_chars(text_.data() + position_, text_.data() + text_.size(), value->integer);
     if (error != std::errc()) fail("no value, or a number beyond 64 bits");
     position_ = static_cast<size_t>(end - text_.data());
-    if (peek() == '.' || peek() == 'e' || peek() == 'E') fail("a number that is not an integer");
-    return value;
+    value->kind = Json::Kind::kInteger;
+    if (peek() != '.' && peek() != 'e' && peek() != 'E') return;
+    if (take('.')) skip_digits();
+    if (take('e') || take('E')) {
+      if (!take('-')) take('+');
+      skip_digits();
+    }
+    value->kind = Json::Kind::kReal;
+    // Not from_chars, which knows no reals in the libraries of older phones.
+    value->real = std::strtod(std::string(text_.substr(begin, position_ - begin)).c_str(), nullptr);
+    if (!std::isfinite(value->real)) fail("a number beyond 64 bits");
+  }
+
+  void skip_digits() {
+    const size_t begin = position_;
+    while (peek() >= '0' && peek() <= '9') ++position_;
+    if (position_ == begin) fail("a number without digits where some belong");
   }
 
   void read_array(Json* value, int depth) {

@@ -1,4 +1,5 @@
-// voxpress_pte_runner: an ExecuTorch file over a file of features. Exit code 2 and one line for what the user can mend.
+// voxpress_pte_runner and voxpress_tflite_runner: a model file over a file of features, by the engine that is linked
+// in. Exit code 2 and one line for what the user can mend.
 #include <charconv>
 #include <cstdio>
 #include <cstring>
@@ -9,7 +10,6 @@
 #include "driver.h"
 #include "engine.h"
 #include "errors.h"
-#include "register.h"
 
 namespace {
 
@@ -18,8 +18,10 @@ using voxpress::harness::RunOptions;
 
 constexpr int kInputExitCode = 2;
 constexpr char kUsage[] =
-    "usage: voxpress_pte_runner --model X.pte --features features.safetensors --out DIR [--warmup 2] [--runs 10] "
-    "[--speed-frames 200] [--threads 1] [--low-memory] [--skip-accuracy]; or --serve without --out, --warmup, --runs";
+    "usage: voxpress_pte_runner|voxpress_tflite_runner --model X --features features.safetensors --out DIR "
+    "[--warmup 2] [--runs 10] [--speed-frames 200] [--threads 1] [--low-memory] [--skip-accuracy] [--sha256 HEX] "
+    "[--runtime-library PATH] [--delegate-library PATH] [--runtime-version TEXT]; or --serve without --out, --warmup, "
+    "--runs; or --machine alone";
 
 int64_t parse_count(std::string_view option, std::string_view text, int64_t smallest, int64_t largest) {
   int64_t value = 0;
@@ -33,7 +35,7 @@ int64_t parse_count(std::string_view option, std::string_view text, int64_t smal
 
 struct Words {
   RunOptions options;
-  bool serve = false;
+  bool serve = false, machine = false;
 };
 
 Words parse_words(int argc, char** argv) {
@@ -49,8 +51,12 @@ Words parse_words(int argc, char** argv) {
       words.serve = true;
       continue;
     }
+    if (option == "--machine") {
+      words.machine = true;
+      continue;
+    }
     if (option == "--low-memory") {
-      voxpress_set_low_memory(1);
+      options.low_memory = true;
       continue;
     }
     if (i + 1 == argc)
@@ -62,6 +68,14 @@ Words parse_words(int argc, char** argv) {
       options.features = value;
     } else if (option == "--out") {
       options.out = value;
+    } else if (option == "--sha256") {
+      options.model_sha256 = value;
+    } else if (option == "--runtime-library") {
+      options.runtime_library = value;
+    } else if (option == "--delegate-library") {
+      options.delegate_library = value;
+    } else if (option == "--runtime-version") {
+      options.runtime_version = value;
     } else if (option == "--warmup") {
       options.warmup = parse_count(option, value, 0, 10'000);
     } else if (option == "--runs") {
@@ -74,6 +88,7 @@ Words parse_words(int argc, char** argv) {
       throw InputError(std::string(option), "a known option; " + std::string(kUsage), "an unknown one");
     }
   }
+  if (words.machine) return words;
   if (options.model.empty() || options.features.empty() || options.out.empty() != words.serve) {
     throw InputError(
         "options", kUsage,
@@ -87,14 +102,18 @@ Words parse_words(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     const Words words = parse_words(argc, argv);
+    if (words.machine) {
+      std::printf("%s\n", voxpress::harness::describe_machine().c_str());
+      return 0;
+    }
     const auto run = words.serve ? voxpress::harness::serve_engine : voxpress::harness::run_engine;
-    run(*voxpress_executorch_engine(), words.options);
+    run(*voxpress_engine(), words.options);
     return 0;
   } catch (const InputError& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return kInputExitCode;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "voxpress_pte_runner: %s\n", error.what());
+    std::fprintf(stderr, "voxpress runner: %s\n", error.what());
     return 1;
   }
 }
