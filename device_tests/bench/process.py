@@ -21,6 +21,9 @@ from pipeline.errors import InputError, VoxPressError
 from pipeline.files import first_problem
 
 ANSWER_WITHIN_SECONDS = 300.0
+# Threads of many runtimes spin for a while after a run, in the hope of the next one.
+IDLE_WITHIN_SECONDS = 5.0
+_LOOK_EVERY_SECONDS = 0.002
 
 Answer = TypeVar("Answer", bound=pydantic.BaseModel)
 
@@ -89,10 +92,18 @@ class Worker:
             raise
 
     def run(self, warmup: int, runs: int) -> tuple[int, ...]:
-        """Nanoseconds of `runs` inferences, after `warmup` that are not kept."""
+        """Nanoseconds of `runs` inferences, after `warmup` that are not kept.
+
+        Returns when all threads of the process sleep, so that none takes a core from whoever is next.
+        """
         samples = self._ask(f"run {warmup} {runs}", _Latency).latency_ns
         if len(samples) != runs:
             raise WorkerError(f"{runs} timed runs were asked for, {len(samples)} came")
+        deadline = time.monotonic() + IDLE_WITHIN_SECONDS
+        while self._is_busy():
+            if time.monotonic() > deadline:
+                raise WorkerError(f"its threads still ran {IDLE_WITHIN_SECONDS:g} s after its answer")
+            time.sleep(_LOOK_EVERY_SECONDS)
         return samples
 
     def embed(self) -> dict[str, list[float]]:
@@ -121,6 +132,14 @@ class Worker:
                 with suppress(OSError):
                     stream.close()
         self._said.close()
+
+    def _is_busy(self) -> bool:
+        for stat in Path(f"/proc/{self._process.pid}/task").glob("*/stat"):
+            with suppress(OSError):  # a thread that has ended meanwhile
+                # "id (name) state ...", and a name may hold anything.
+                if stat.read_text(errors="replace").rpartition(")")[2].split()[0] == "R":
+                    return True
+        return False
 
     def _ask(self, request: str, model: type[Answer]) -> Answer:
         if self._said.closed or self._process.stdin is None:

@@ -1,6 +1,7 @@
 """A contender without a runtime: answers as its arguments tell it to, or misbehaves.
 
 fake_worker.py SAMPLE_NS [--refuse TEXT] [--die-at RUN] [--hang-at RUN] [--babble-at RUN]
+                         [--spin-seconds S]
 """
 
 import argparse
@@ -16,6 +17,7 @@ parser.add_argument("--refuse")
 parser.add_argument("--die-at", type=int)
 parser.add_argument("--hang-at", type=int)
 parser.add_argument("--babble-at", type=int)
+parser.add_argument("--spin-seconds", type=float, default=0.0, help="go on for so long after an answer")
 options = parser.parse_args()
 
 
@@ -55,6 +57,9 @@ for line in sys.stdin:
             print("not json", flush=True)
             continue
         answer({"latency_ns": [options.sample_ns + turn] * int(words[2])})
+        spin_until = time.monotonic() + options.spin_seconds
+        while time.monotonic() < spin_until:
+            pass
     elif words[0] == "embed":
         answer({"embeddings": {"a": [1.0, 2.0]}})
     else:

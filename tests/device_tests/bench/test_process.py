@@ -45,6 +45,16 @@ def test_answers_and_ends(started: list[Worker]) -> None:
         worker.run(0, 1)
 
 
+def test_a_turn_ends_when_all_threads_sleep(started: list[Worker], monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = _start(started, "1000", "--spin-seconds", "0.3")
+    begin = time.monotonic()
+    worker.run(0, 1)
+    assert time.monotonic() - begin > 0.25
+    monkeypatch.setattr(process, "IDLE_WITHIN_SECONDS", 0.05)
+    with pytest.raises(WorkerError, match=r"its threads still ran 0\.05 s after its answer"):
+        worker.run(0, 1)
+
+
 def test_has_as_many_cores_and_openmp_threads_as_it_is_told(started: list[Worker]) -> None:
     available = os.sched_getaffinity(0)
     for threads in (1, 2) if len(available) > 1 else (1,):
