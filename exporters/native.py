@@ -12,7 +12,7 @@ from typing import Literal
 
 from pipeline.errors import MissingToolError
 
-NativeName = Literal["kernels_capi", "pte_ops", "tflite_delegate", "pte_runner", "kernel_bench"]
+NativeName = Literal["kernels_capi", "pte_ops", "tflite_delegate", "pte_runner", "kernel_bench", "voxpress"]
 
 _FILES: dict[NativeName, str] = {
     "kernels_capi": "libvoxpress_kernels_capi.so",
@@ -20,6 +20,7 @@ _FILES: dict[NativeName, str] = {
     "tflite_delegate": "libvoxpress_tflite_delegate.so",
     "pte_runner": "voxpress_pte_runner",
     "kernel_bench": "voxpress_kernel_bench",
+    "voxpress": "libvoxpress.so",
 }
 
 

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
+#include <locale>
+#include <sstream>
 
 namespace voxpress::harness {
 namespace {
@@ -64,8 +67,7 @@ class Reader {
         read_word("null");
         break;
       default:
-        value.kind = Json::Kind::kInteger;
-        value.integer = read_integer();
+        read_number(&value);
     }
     return value;
   }
@@ -75,17 +77,45 @@ class Reader {
     position_ += word.size();
   }
 
-  int64_t read_integer() {
-    const size_t digits = position_ + (peek() == '-' ? 1 : 0);
-    if (digits + 1 < text_.size() && text_[digits] == '0' && text_[digits + 1] >= '0' && text_[digits + 1] <= '9') {
-      fail("a number with a leading zero");
+  bool at_digit() const { return peek() >= '0' && peek() <= '9'; }
+
+  void read_digits() {
+    if (!at_digit()) fail("no value, or a number without digits");
+    while (at_digit()) ++position_;
+  }
+
+  void read_number(Json* value) {
+    const size_t start = position_;
+    take('-');
+    const size_t digits = position_;
+    read_digits();
+    if (text_[digits] == '0' && position_ > digits + 1) fail("a number with a leading zero");
+    const size_t end_of_integer = position_;
+    if (take('.')) read_digits();
+    if (take('e') || take('E')) {
+      if (!take('+')) take('-');
+      read_digits();
     }
-    int64_t value = 0;
-    const auto [end, error] = std::from_chars(text_.data() + position_, text_.data() + text_.size(), value);
-    if (error != std::errc()) fail("no value, or a number beyond 64 bits");
-    position_ = static_cast<size_t>(end - text_.data());
-    if (peek() == '.' || peek() == 'e' || peek() == 'E') fail("a number that is not an integer");
-    return value;
+    const std::string_view number = text_.substr(start, position_ - start);
+    if (position_ == end_of_integer) {
+      value->kind = Json::Kind::kInteger;
+      const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value->integer);
+      if (error != std::errc()) fail("a number beyond 64 bits");
+    } else {
+      value->kind = Json::Kind::kReal;
+      value->real = real_number(number);
+    }
+  }
+
+  // Not std::from_chars, which Android's and Apple's C++ libraries lack for doubles; not strtod, which reads a comma
+  // where the user's locale says so.
+  double real_number(std::string_view number) const {
+    std::istringstream stream{std::string(number)};
+    stream.imbue(std::locale::classic());
+    double real = 0;
+    stream >> real;
+    if (stream.fail() || !std::isfinite(real)) fail("a number beyond a double");
+    return real;
   }
 
   void read_array(Json* value, int depth) {
