@@ -8,13 +8,13 @@ NATIVE := build/native
 SOURCES := pipeline calibration exporters device_tests tests
 CXX_SOURCES = $(shell git ls-files '*.cc' '*.h')
 
-.PHONY: demo test test-fast tflite-runtime native lint type format clean
+.PHONY: demo test test-fast tflite-runtime kotlin native lint type format clean
 
 demo: native
 	$(BIN)/voxpress run demo --out out/demo
 	$(BIN)/voxpress report out/demo/device-test
 
-test: native tflite-runtime
+test: native tflite-runtime kotlin
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-fast: native tflite-runtime
@@ -37,6 +37,16 @@ OLD_RUNTIME := build/tflite-runtime
 tflite-runtime: $(OLD_RUNTIME)/.installed
 $(OLD_RUNTIME)/.installed: | $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_RUNTIME) tflite-runtime==2.14.0 numpy==1.26.4
+	touch $@
+
+# The Kotlin compiler that tests/android runs on the desktop JVM, 80 MB of jars; Gradle brings its own for Android.
+KOTLIN := build/kotlin
+kotlin: $(KOTLIN)/.installed
+$(KOTLIN)/.installed: android/kotlin.lock | $(INSTALLED)
+	rm -rf $(KOTLIN)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --dest $(KOTLIN) --requirement android/kotlin.lock
+	$(BIN)/python -m zipfile -e $(KOTLIN)/*.whl $(KOTLIN)
+	rm $(KOTLIN)/*.whl
 	touch $@
 
 lint: $(INSTALLED)

@@ -5,12 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.device_tests.core.capi import Speaker, open_bundle
-from tests.device_tests.core.signed import Signed, public_pem, signed_bundle
-
-
-@pytest.fixture(scope="session")
-def signed(tmp_path_factory: pytest.TempPathFactory) -> Signed:
-    return signed_bundle(tmp_path_factory.mktemp("signed"))
+from tests.device_tests.core.signed import Signed, public_pem
 
 
 @pytest.fixture
