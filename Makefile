@@ -5,16 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 NATIVE := build/native
+AARCH64 := build/aarch64
 SOURCES := pipeline calibration exporters device_tests tests
 CXX_SOURCES = $(shell git ls-files '*.cc' '*.h')
 
-.PHONY: demo test test-fast tflite-runtime kotlin native lint type format clean
+.PHONY: demo test test-fast tflite-runtime kotlin native aarch64 aarch64-if-possible lint type format clean
 
 demo: native
 	$(BIN)/voxpress run demo --out out/demo
 	$(BIN)/voxpress report out/demo/device-test
 
-test: native tflite-runtime kotlin
+test: native tflite-runtime aarch64-if-possible kotlin
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-fast: native tflite-runtime
@@ -37,6 +38,20 @@ OLD_RUNTIME := build/tflite-runtime
 tflite-runtime: $(OLD_RUNTIME)/.installed
 $(OLD_RUNTIME)/.installed: | $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_RUNTIME) tflite-runtime==2.14.0 numpy==1.26.4
+	touch $@
+
+# The runners, ops and delegate for 64-bit ARM, with the runtimes of the aarch64 wheels of the same versions, to be run
+# under an emulator. The wheels are fetched once per version.
+aarch64: $(AARCH64)/runtime/.fetched
+	@test -f $(AARCH64)/native/build.ninja || $(BIN)/cmake -S . -B $(AARCH64)/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/device_tests/harness/cmake/aarch64-linux-gnu.cmake -Dexecutorch_DIR=$(CURDIR)/$(AARCH64)/runtime/executorch/share/cmake
+	@$(BIN)/cmake --build $(AARCH64)/native --target voxpress_pte_runner voxpress_tflite_runner voxpress_tflite_delegate
+
+# Tests skip the emulator where its tools are not installed, and need no compiler then.
+aarch64-if-possible: $(INSTALLED)
+	@if command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64-static >/dev/null; then $(MAKE) --no-print-directory aarch64; fi
+
+$(AARCH64)/runtime/.fetched: $(INSTALLED) device_tests/drive/fetch_runtime.py
+	$(BIN)/python -m device_tests.drive.fetch_runtime --lock requirements.lock --out $(AARCH64)/runtime
 	touch $@
 
 # The Kotlin compiler that tests/android runs on the desktop JVM, 80 MB of jars; Gradle brings its own for Android.

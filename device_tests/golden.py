@@ -10,7 +10,8 @@ import safetensors
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict
 
-from device_tests.drive.host import embed_with_engine
+from device_tests.drive.process import HostDevice
+from device_tests.drive.run import embed_with_engine
 from exporters.bundle.contents import checked_file
 from exporters.bundle.manifest import BundledModel, Manifest, golden_key
 from pipeline.corpus.audio import read_utterance
@@ -72,7 +73,7 @@ def _run_one(
     path: Path, model: BundledModel, taken: np.ndarray, reference: np.ndarray, tolerance: float
 ) -> GoldenResult:
     try:
-        embeddings, record = embed_with_engine(path, {_UTTERANCE: taken}, progress=Progress.silent())
+        embeddings, record = embed_with_engine(HostDevice(), path, {_UTTERANCE: taken}, progress=Progress.silent())
     except MissingToolError as error:
         return GoldenResult(
             model=model.file, outcome="not run", runtime=None, max_relative_error=None, reason=str(error)

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from calibration.ranges import Mode
+from exporters.manifest import Lowering, ModelInput
 from pipeline.errors import InputError
 from pipeline.files import read_json
 
@@ -25,8 +27,7 @@ EMBEDDINGS_FILE = "embeddings.safetensors"
 RUN_FILE = "run.json"
 
 ModelFormat = Literal["pte", "tflite"]
-Lowering = Literal["voxpress", "stock"]
-Mode = Literal["exact", "fast"]
+DeviceClass = Literal["host", "emulator", "android", "ios"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A bare file name: records name files of their own folder, never a way out of it.
 BareName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}$")]
@@ -39,6 +40,28 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Machine(_Frozen):
+    """The machine that an engine process ran on, as it lets itself be read."""
+
+    os: str
+    kernel: str
+    architecture: str
+    cpu_model: str
+    cpu_features: tuple[str, ...]
+    cores: PositiveInt
+    memory_bytes: NonNegativeInt
+
+
+class MachineState(_Frozen):
+    """What of a machine changes while a run goes on; empty or None where it does not say."""
+
+    governor: str | None
+    clock_hz: tuple[PositiveInt, ...] = Field(description="of every core that says so")
+    max_clock_hz: tuple[PositiveInt, ...]
+    temperature_mc: dict[str, int] = Field(description="thousandths of a degree Celsius by thermal zone")
+    load_milli: NonNegativeInt | None = Field(description="1-minute load average times 1000")
+
+
 class EngineRecord(_Frozen):
     """What one engine process says about one model file (`engine.json`)."""
 
@@ -46,6 +69,7 @@ class EngineRecord(_Frozen):
     runtime_version: str
     model: str
     model_bytes: PositiveInt
+    model_sha256: Sha256 = Field(description="of the bytes that were run")
     threads: PositiveInt
     kernels: tuple[str, ...] = Field(description="VoxPress kernels that ran in this process, sorted")
     delegates: tuple[str, ...]
@@ -57,6 +81,10 @@ class EngineRecord(_Frozen):
     resident_after_run_bytes: NonNegativeInt
     peak_bytes: NonNegativeInt
     utterances: NonNegativeInt = Field(description="embeddings written; 0 in a run for speed alone")
+    resumed: NonNegativeInt = Field(description="embeddings taken over from an earlier start that was cut off")
+    machine: Machine
+    before: MachineState = Field(description="before the model was loaded")
+    after: MachineState = Field(description="after the last inference")
 
 
 class Environment(_Frozen):
@@ -105,10 +133,16 @@ class ModelRun(_Frozen):
     format: ModelFormat
     lowering: Lowering
     mode: Mode = "exact"
+    input: ModelInput = Field(default="fbank", description="features, or samples of which the model makes them itself")
     is_control: bool
     accuracy: EngineRecord = Field(description="the process that made the embeddings")
     rounds: tuple[EngineRecord, ...] = Field(description="one process per round, for speed and memory")
     embeddings: str = Field(pattern=r"^embeddings/[A-Za-z0-9_][A-Za-z0-9_.\-]*\.safetensors$")
+
+    @property
+    def variant(self) -> str:
+        """Its label, with its mode where that is not exact: "4bit", "4bit.fast"."""
+        return self.bits if self.mode == "exact" else f"{self.bits}.{self.mode}"
 
     @property
     def latency_ns(self) -> tuple[int, ...]:
@@ -131,17 +165,29 @@ class ModelRun(_Frozen):
         return tuple(sorted({name for record in (self.accuracy, *self.rounds) for name in record.delegates}))
 
 
+class BundleIdentity(_Frozen):
+    """Which bundle the model files are from."""
+
+    name: str
+    version: str
+    manifest_sha256: Sha256
+
+
 class RunRecord(_Frozen):
     """One run over several model files on one device (`run.json`)."""
 
-    schema_version: Literal[1] = 1
-    device: str
+    schema_version: Literal[2] = 2
+    device: str = Field(description='"host", "qemu-aarch64", "adb:<serial>", ...')
+    device_class: DeviceClass
+    latency_valid: bool = Field(description="False where a device's timings mean nothing by design, as an emulator's")
+    bundle: BundleIdentity | None = None
     started_at: datetime
     environment: Environment
     protocol: Protocol
     features_sha256: Sha256 = Field(description="of the features' keys, shapes and values")
     utterances: PositiveInt
     models: tuple[ModelRun, ...]
+    missing: tuple[str, ...] = Field(default=(), description="what a device did not give back; empty: complete")
     notes: tuple[str, ...] = Field(default=(), description="what limits the worth of the measurements")
 
     @model_validator(mode="after")
@@ -153,7 +199,8 @@ class RunRecord(_Frozen):
         if len(set(controls)) != len(controls):
             raise ValueError("a format has more than one control")
         for model in self.models:
-            if [len(record.latency_ns) for record in model.rounds] != [self.protocol.runs] * self.protocol.rounds:
+            rounds = [len(record.latency_ns) for record in model.rounds]
+            if rounds != [self.protocol.runs] * (len(rounds) if self.missing else self.protocol.rounds):
                 raise ValueError(f"{model.file} has not {self.protocol.rounds} rounds of {self.protocol.runs} runs")
         return self
 

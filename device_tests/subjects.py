@@ -14,7 +14,8 @@ from torch import nn
 
 from calibration.ranges import Mode
 from calibration.record import Subject
-from device_tests.drive.host import embed_with_engine
+from device_tests.drive.process import HostDevice
+from device_tests.drive.run import embed_with_engine
 from exporters.bundle.archive import opened_bundle
 from exporters.bundle.contents import checked_file, read_manifest
 from exporters.bundle.manifest import MANIFEST_FILE, Manifest
@@ -117,7 +118,7 @@ def _by_engine(path: Path) -> Runnable:
 
     def embed(inputs: Inputs, how: How, progress: Progress) -> Embedded:
         embeddings, record = embed_with_engine(
-            path, inputs, threads=how.threads, low_memory=how.low_memory, progress=progress
+            HostDevice(), path, inputs, threads=how.threads, low_memory=how.low_memory, progress=progress
         )
         return Embedded(embeddings, f"{record.engine} {record.runtime_version}", record.kernels)
 

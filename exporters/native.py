@@ -12,13 +12,16 @@ from typing import Literal
 
 from pipeline.errors import MissingToolError
 
-NativeName = Literal["kernels_capi", "pte_ops", "tflite_delegate", "pte_runner", "kernel_bench", "voxpress"]
+NativeName = Literal[
+    "kernels_capi", "pte_ops", "tflite_delegate", "pte_runner", "tflite_runner", "kernel_bench", "voxpress"
+]
 
 _FILES: dict[NativeName, str] = {
     "kernels_capi": "libvoxpress_kernels_capi.so",
     "pte_ops": "libvoxpress_pte_ops.so",
     "tflite_delegate": "libvoxpress_tflite_delegate.so",
     "pte_runner": "voxpress_pte_runner",
+    "tflite_runner": "voxpress_tflite_runner",
     "kernel_bench": "voxpress_kernel_bench",
     "voxpress": "libvoxpress.so",
 }

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.commands import bundle, release
+from pipeline.commands import bundle, device, release
 from pipeline.commands.calibrate import calibrate
 from pipeline.commands.terminal import show
 from pipeline.errors import VoxPressError
@@ -42,6 +42,7 @@ app.command(epilog="Example: voxpress release bundles/speaker-0.1.0.zip --regist
     release.release
 )
 app.command(epilog="Example: voxpress fetch speaker@1.0.0 --registry s3://models --key release.pub.pem")(release.fetch)
+app.add_typer(device.app, name="device")
 
 EXIT_INTERRUPTED = 130
 
@@ -555,7 +556,7 @@ def main() -> NoReturn:
     try:
         app()
     except VoxPressError as error:
-        typer.echo(f"voxpress: {error}", err=True)
+        typer.echo("\n".join(f"voxpress: {line}" for line in str(error).splitlines()), err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that may not be written
         typer.echo(f"voxpress: {error.filename or 'input or output'}: {error.strerror or error}", err=True)

@@ -87,6 +87,12 @@ class MsftSettings(_Section):
     palette_every: Annotated[int, Field(ge=1)] = 10
     finetune: TrainingSettings  # of each group
 
+    @model_validator(mode="after")
+    def _trains(self) -> MsftSettings:
+        if self.finetune.steps == 0:
+            raise ValueError("finetune.steps is 0, but the method is fine-tuning; leave the section out for none")
+        return self
+
 
 class BinarySettings(_Section):
     """One bit per weight; one artifact for each quantizer."""

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import save
 
 from device_tests.bench.contenders import Contender
+from device_tests.bench.process import engine_environment
 from device_tests.bench.subject import Subject, features_digest, write_reference
-from device_tests.drive.engine import engine_environment
 from exporters.export import ExportRequest, export_artifact, prepare_fast
 from exporters.peers.build import FILES_LIST
 from exporters.peers.catalogue import INSTALL_HINT

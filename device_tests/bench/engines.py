@@ -1,7 +1,7 @@
 """The runtimes of a comparison behind one face: a file and a number of threads in, embeddings out.
 
 Each class imports its runtime when it is made ready, before anything is measured, and loads a model when it is called.
-ExecuTorch is not here: the C++ runner serves its files.
+ExecuTorch and LiteRT are not here: the C++ runners serve their files.
 """
 
 from __future__ import annotations
@@ -53,35 +53,6 @@ class Engine(ABC):
     def delegates(self) -> list[str]:
         """Delegates that run a part of the model, sorted."""
         return []
-
-
-class LiteRtEngine(Engine):
-    """LiteRT's interpreter, with our delegate where the file has our ops."""
-
-    distribution = "ai-edge-litert"
-
-    def prepare(self) -> None:
-        """See the base class."""
-        from device_tests.harness.litert_engine import kernels_used
-        from exporters.tflite.run import TfliteRunner
-
-        self._runner_class, self._kernels_used = TfliteRunner, kernels_used
-
-    def load(self, model: Path, threads: int, frames: int) -> None:
-        """Load the model; see the base class."""
-        self._runner = self._runner_class(model, threads=threads, low_memory=self.low_memory)
-
-    def embed(self, features: Floats) -> Floats:
-        """See the base class."""
-        return self._runner.embed(features)
-
-    def kernels(self) -> list[str]:
-        """See the base class."""
-        return self._kernels_used() if "voxpress" in self._runner.delegates else []
-
-    def delegates(self) -> list[str]:
-        """See the base class."""
-        return list(self._runner.delegates)
 
 
 class OnnxRuntimeEngine(Engine):
@@ -202,7 +173,6 @@ class MnnFewBitsEngine(MnnEngine):
 
 
 ENGINES: dict[str, type[Engine]] = {
-    "litert": LiteRtEngine,
     "onnxruntime": OnnxRuntimeEngine,
     "openvino": OpenVinoEngine,
     "ncnn": NcnnEngine,

@@ -10,12 +10,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import pydantic
 
+import device_tests
 from device_tests.bench.records import Memory, Start
-from device_tests.drive.engine import engine_environment
 from pipeline.errors import InputError, VoxPressError
 from pipeline.files import first_problem
 
@@ -37,6 +38,14 @@ class _Latency(pydantic.BaseModel):
 
 class _Embeddings(pydantic.BaseModel):
     embeddings: dict[str, list[pydantic.FiniteFloat]]
+
+
+def engine_environment() -> dict[str, str]:
+    """Variables of a process that runs modules of this source tree: where that is, and no chatter."""
+    # The tree need not be installed nor be the working directory.
+    root = str(Path(device_tests.__file__).resolve().parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def cores_for(threads: int) -> list[int]:

@@ -12,7 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
-from device_tests.records import Environment, Mode, Sha256
+from calibration.ranges import Mode
+from device_tests.records import Environment, Sha256
 from pipeline.files import read_json
 
 BENCH_FILE = "bench.json"

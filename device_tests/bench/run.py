@@ -39,10 +39,10 @@ from device_tests.bench.records import (
 )
 from device_tests.bench.subject import Subject, features_digest, make_subject
 from device_tests.bench.turns import Turns, play_round
+from device_tests.drive.build import host_build
 from device_tests.drive.environment import environment_notes, host_environment
 from device_tests.records import portable_kernels
 from exporters.exported import Format
-from exporters.native import native_path
 from exporters.peers.catalogue import INSTALL_HINT, Peer
 from pipeline.artifact.store import read_artifact
 from pipeline.errors import InputError, VerificationError, VoxPressError
@@ -186,8 +186,9 @@ def worker_command(contender: Contender, model: Path, features: Path, *, threads
     words = ["--model", str(model), "--features", str(features)]
     words += ["--threads", str(threads), "--speed-frames", str(frames)]
     words += ["--low-memory"] if contender.low_memory else []
-    if contender.runtime == "executorch":
-        return [str(native_path("pte_runner")), "--serve", *words]
+    if contender.runtime in ("executorch", "litert"):
+        build = host_build("pte" if contender.runtime == "executorch" else "tflite")
+        return [str(build.runner), "--serve", *words, *build.options(str)]
     engine = "mnn-few-bits" if contender.kind == "weight-only" and contender.runtime == "mnn" else contender.runtime
     return [sys.executable, "-m", "device_tests.bench.worker", "--engine", engine, *words]
 

@@ -18,9 +18,13 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 from device_tests.bench.engines import ENGINES, Engine
-from device_tests.harness.litert_engine import peak_bytes, read_features, resident_bytes
-from device_tests.harness.speed import cut_for_speed
+from device_tests.drive.inputs import cut_for_speed
 from pipeline.errors import InputError, VoxPressError
 
 
@@ -104,6 +108,36 @@ def _answer(words: list[str], engine: Engine, features: dict[str, Any], speed_in
             latency_ns.append(time.perf_counter_ns() - start)
         return {"latency_ns": latency_ns}
     raise InputError("request", expected="run WARMUP RUNS, embed or memory", found=" ".join(words))
+
+
+def read_features(path: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """Float32 [frames, mel] by utterance. Raises InputError naming file and utterance."""
+    expected = "a safetensors file of float32 [frames, mel] features"
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise InputError(path, expected=expected, found="no such file") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(path, expected=expected, found=str(error)) from error
+    if not tensors:
+        raise InputError(path, expected=expected, found="no utterances")
+    for utterance, value in sorted(tensors.items()):
+        if value.dtype != np.float32 or value.ndim != 2 or value.size == 0:
+            raise InputError(path, expected=expected, found=f"{value.dtype} {value.shape} for {utterance!r}")
+    return dict(tensors)
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes() -> int:
+    """The largest resident memory that this process ever had."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status: expected a VmHWM line, found none")
 
 
 if __name__ == "__main__":

@@ -89,10 +89,15 @@ Speaker::Speaker(Bundle bundle, const SpeakerOptions& options)
   calibration_ = calibration_of(bundle_, model_);
   point_ = point_of(bundle_, calibration_, or_default(options.operating_point, kDefaultPoint));
   const std::string path = file_in(bundle_, model_.file);
+  VoxpressEngineRequest request = {};
+  request.model_path = path.c_str();
+  request.threads = options.threads;
+  request.runtime_library = options.runtime_library.c_str();
+  request.delegate_library = options.delegate_library.c_str();
   VoxpressEngineError error = {};
   {
     const std::unique_lock<std::shared_mutex> alone(runtimes());
-    engine_ = {linked_->api->open(path.c_str(), options.threads, &error), CloseEngine{linked_}};
+    engine_ = {linked_->api->open(&request, &error), CloseEngine{linked_}};
   }
   if (engine_ == nullptr) throw InputError(path, "a model that the engine can load", error.text);
   linked_->api->describe(engine_.get(), &info_);

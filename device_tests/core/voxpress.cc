@@ -1,13 +1,17 @@
 // voxpress.h over Speaker: handles that may outlive what they name, exceptions turned into statuses and texts.
 #include "voxpress.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
+#include "command_line.h"
+#include "engines.h"
 #include "errors.h"
 #include "speaker.h"
 
@@ -121,6 +125,19 @@ voxpress::core::SpeakerOptions speaker_options(const VoxpressOptions& options) {
   return wanted;
 }
 
+// The engine for the file that follows `--model`.
+const VoxpressEngineApi& engine_for(const std::vector<std::string>& arguments) {
+  std::string formats;
+  const auto option = std::find(arguments.begin(), arguments.end(), "--model");
+  const std::string model = option == arguments.end() || option + 1 == arguments.end() ? "" : option[1];
+  const std::string suffix = model.substr(std::min(model.size(), model.find_last_of('.') + 1));
+  for (const auto& engine : voxpress::core::linked_engines()) {
+    if (suffix == engine.format) return *engine.api;
+    formats += (formats.empty() ? "." : " or .") + std::string(engine.format);
+  }
+  throw InputError("--model", "a file of " + formats, model.empty() ? "none" : model);
+}
+
 }  // namespace
 
 VoxpressHandle voxpress_open(const VoxpressOptions* options, VoxpressError* error) {
@@ -181,4 +198,15 @@ VoxpressStatus voxpress_verify(VoxpressHandle handle, const uint8_t* voice, size
     const auto found = speaker->verify(voxpress::core::read_voice(voice, voice_bytes), samples.data, samples.count);
     *decision = {found.score, found.llr, found.accepted ? 1 : 0};
   });
+}
+
+int32_t voxpress_benchmark(const char* const* arguments, size_t count, VoxpressError* error) {
+  voxpress::harness::CommandResult result = {1, ""};
+  const VoxpressStatus status = guarded(error, [&] {
+    const std::vector<std::string> words(arguments, arguments + count);
+    result = voxpress::harness::run_command(engine_for(words), words);
+  });
+  if (status == VOXPRESS_BAD_INPUT) return 2;
+  if (status == VOXPRESS_OK) tell(result.text.c_str(), error);
+  return result.exit_code;
 }

@@ -125,6 +125,12 @@ VOXPRESS_PUBLIC VoxpressStatus voxpress_verify(VoxpressHandle handle, const uint
                                                VoxpressDecision* VOXPRESS_NONNULL decision,
                                                VoxpressError* VOXPRESS_NONNULL error);
 
+/* The runner of device_tests/harness inside an app: the same options, `--model X.pte --features F --out DIR`, without a
+ * program's name in front; the engine is the one for the model's suffix. Returns the runner's exit code, with the
+ * reason in `error` if it is not 0. One at a time. */
+VOXPRESS_PUBLIC int32_t voxpress_benchmark(const char* VOXPRESS_NONNULL const* VOXPRESS_NONNULL arguments, size_t count,
+                                           VoxpressError* VOXPRESS_NONNULL error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,62 +1,15 @@
-"""One engine process: started, followed, and its words turned into records or one-line errors."""
+"""One engine process on a device: followed, and its words turned into records or one-line errors."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import device_tests
-from device_tests.records import (
-    EMBEDDINGS_FILE,
-    EngineRecord,
-    ModelFormat,
-    Protocol,
-    read_embeddings,
-    read_engine_record,
-)
-from exporters.native import native_path
+from device_tests.drive.device import EngineCall, Session
+from device_tests.records import EMBEDDINGS_FILE, ENGINE_FILE, EngineRecord, ModelFormat, read_embeddings
+from device_tests.records import read_engine_record as read_record
 from pipeline.errors import InputError, VoxPressError
-
-EngineCommands = Mapping[ModelFormat, Sequence[str]]
-
-
-@dataclass(frozen=True)
-class EngineCall:
-    """One start of an engine: which program, on which model and features, and how often."""
-
-    command: Sequence[str]
-    model: Path
-    features: Path
-    out: Path
-    protocol: Protocol
-    skip_accuracy: bool
-
-    def arguments(self) -> list[str]:
-        """The command line."""
-        return [
-            *self.command,
-            *("--model", str(self.model)),
-            *("--features", str(self.features)),
-            *("--out", str(self.out)),
-            *("--warmup", str(self.protocol.warmup)),
-            *("--runs", str(self.protocol.runs)),
-            *("--speed-frames", str(self.protocol.speed_frames)),
-            *("--threads", str(self.protocol.threads)),
-            *(("--low-memory",) if self.protocol.low_memory else ()),
-            *(("--skip-accuracy",) if self.skip_accuracy else ()),
-        ]
-
-
-def engine_command(model_format: ModelFormat) -> list[str]:
-    """The program that runs files of a format on this host. Raises MissingToolError if it is not built."""
-    if model_format == "pte":
-        return [str(native_path("pte_runner"))]
-    return [sys.executable, "-m", "device_tests.harness.litert_engine"]
 
 
 def format_of(model: Path) -> ModelFormat:
@@ -70,59 +23,48 @@ def format_of(model: Path) -> ModelFormat:
     raise InputError(model, expected="a .pte or .tflite file", found=f"suffix {model.suffix!r}")
 
 
-def run_engine(call: EngineCall, utterances: Sequence[str], on_step: Callable[[int], None]) -> EngineRecord:
+def run_engine(
+    session: Session, call: EngineCall, utterances: Sequence[str], on_step: Callable[[int], None]
+) -> EngineRecord:
     """Run an engine to its end and return what it wrote; `on_step(done)` follows it.
 
-    Raises VoxPressError with the engine's own line if it fails, or with the signal it died of; and if its record or
-    embeddings are not about this model and these utterances. The process never outlives this call.
+    Raises VoxPressError with the engine's own line if it fails, or with the signal it died of and the model's hash; and
+    if its record or embeddings are not about this model and these utterances.
     """
     said: list[str] = []
-    with _start(call) as process:
-        try:
-            for line in process.stderr or ():
-                words = line.split()
-                if len(words) == 3 and words[0] == "progress" and words[1].isdecimal() and words[2].isdecimal():
-                    on_step(int(words[1]))
-                elif words:
-                    said.append(" ".join(words))
-            code = process.wait()
-        except BaseException:
-            process.kill()
-            raise
+
+    def follow(line: str) -> None:
+        words = line.split()
+        if len(words) == 3 and words[0] == "progress" and words[1].isdecimal() and words[2].isdecimal():
+            on_step(int(words[1]))
+        elif words:
+            said.append(" ".join(words))
+
+    code = session.start(call, follow)
     if code != 0:
-        raise VoxPressError(_last_words(call.model, code, said))
-    record = read_engine_record(call.out)
+        raise VoxPressError(_last_words(call, code, said))
+    return checked_record(call, utterances)
+
+
+def checked_record(call: EngineCall, utterances: Sequence[str]) -> EngineRecord:
+    """The record in `call.out`. Raises InputError if it or the embeddings beside it are not what was called for."""
+    record = read_record(call.out)
     expected = 0 if call.skip_accuracy else len(utterances)
-    if record.model != call.model.name or record.utterances != expected:
+    if (record.model_sha256, record.utterances) != (call.sha256, expected):
         raise InputError(
-            call.out / "engine.json",
-            expected=f"{expected} utterances embedded by {call.model.name}",
-            found=f"{record.utterances} by {record.model}",
+            call.out / ENGINE_FILE,
+            expected=f"{expected} utterances embedded by {call.model.name} (sha256 {call.sha256})",
+            found=f"{record.utterances} by {record.model} (sha256 {record.model_sha256})",
         )
     if len(record.latency_ns) != call.protocol.runs:
         raise InputError(
-            call.out / "engine.json",
+            call.out / ENGINE_FILE,
             expected=f"{call.protocol.runs} timed runs of {call.model.name}",
             found=str(len(record.latency_ns)),
         )
     if not call.skip_accuracy:
         _check_complete(call.out / EMBEDDINGS_FILE, utterances)
     return record
-
-
-def _start(call: EngineCall) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            call.arguments(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env=engine_environment(),
-        )
-    except OSError as error:
-        raise VoxPressError(f"{call.command[0]}: could not be started: {error.strerror or error}") from error
 
 
 def _check_complete(path: Path, utterances: Sequence[str]) -> None:
@@ -135,24 +77,18 @@ def _check_complete(path: Path, utterances: Sequence[str]) -> None:
         )
 
 
-def _last_words(model: Path, code: int, said: Sequence[str]) -> str:
+def _last_words(call: EngineCall, code: int, said: Sequence[str]) -> str:
     # An engine that ends with 2 has said all there is to say, in its last line, and names the file itself.
     if code == VoxPressError.exit_code and said:
         return said[-1]
-    if code < 0:
+    if code < 0 or code > 128:  # a shell's word for a signal
+        number = -code if code < 0 else code - 128
         try:
-            name = signal.Signals(-code).name
+            name = signal.Signals(number).name
         except ValueError:
-            name = f"signal {-code}"
+            name = f"signal {number}"
         how = f"its engine was ended by {name}"
     else:
         how = f"its engine ended with code {code}"
-    return f"{model}: expected embeddings, found that {how}" + (f" after saying: {said[-1]}" if said else "")
-
-
-def engine_environment() -> dict[str, str]:
-    """Variables of an engine process: where this source tree is, and no chatter."""
-    # The engine is a module of this source tree, which need not be installed nor be the working directory.
-    root = str(Path(device_tests.__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    after = f" after saying: {said[-1]}" if said else ""
+    return f"{call.model} (sha256 {call.sha256}): expected embeddings, found that {how}{after}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-import psutil
+from pydantic import BaseModel, ValidationError
 
-from device_tests.records import Environment
+from device_tests.records import EngineRecord, Environment, Machine, MachineState
+from exporters.native import native_path
+from pipeline.errors import VoxPressError
 
 PACKAGES = (
     *("ai-edge-litert", "executorch", "numpy", "safetensors", "torch"),
@@ -17,20 +18,38 @@ PACKAGES = (
 )
 
 
+def environment_of(record: EngineRecord) -> Environment:
+    """What an engine says of its machine, as it was before it began, and the versions of what drives it here."""
+    return _environment(record.machine, record.before)
+
+
 def host_environment() -> Environment:
-    """What this machine is: operating system, processor, memory, clock, load, and the versions of what runs on it."""
-    cpu = _cpu_info()
-    frequency = psutil.cpu_freq()
+    """What this machine is now, as the runner reads it. Raises MissingToolError if that is not built."""
+    runner = native_path("tflite_runner")
+    done = subprocess.run([str(runner), "--machine"], capture_output=True, text=True, check=False)
+    try:
+        said = _Said.model_validate_json(done.stdout)
+    except ValidationError:
+        raise VoxPressError(f"{runner} --machine: expected a description, found: {done.stderr.strip()}") from None
+    return _environment(said.machine, said.state)
+
+
+class _Said(BaseModel):
+    machine: Machine
+    state: MachineState
+
+
+def _environment(machine: Machine, state: MachineState) -> Environment:
     return Environment(
-        os=_os_name(),
-        kernel=platform.release(),
-        cpu_model=cpu.get("model name") or cpu.get("CPU part") or platform.machine(),
-        cpu_features=tuple(sorted((cpu.get("flags") or cpu.get("Features") or "").split())),
-        cores=psutil.cpu_count() or 1,
-        memory_bytes=psutil.virtual_memory().total,
-        governor=_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        clock_hz=round(frequency.current * 1e6) if frequency is not None and frequency.current > 0 else None,
-        load_average=round(os.getloadavg()[0], 2),
+        os=machine.os,
+        kernel=machine.kernel,
+        cpu_model=machine.cpu_model,
+        cpu_features=machine.cpu_features,
+        cores=machine.cores,
+        memory_bytes=machine.memory_bytes,
+        governor=state.governor,
+        clock_hz=max(state.clock_hz, default=None),
+        load_average=None if state.load_milli is None else state.load_milli / 1000,
         python=platform.python_version(),
         voxpress=_version("voxpress") or "source tree",
         packages={name: found for name in PACKAGES if (found := _version(name)) is not None},
@@ -48,31 +67,6 @@ def environment_notes(environment: Environment) -> list[str]:
     if environment.governor is not None and environment.governor != "performance":
         notes.append(f"clock governor is {environment.governor!r}: the clock may have changed during the run")
     return notes
-
-
-def _cpu_info() -> dict[str, str]:
-    """The first processor's block of /proc/cpuinfo; empty where there is no such file."""
-    text = _text("/proc/cpuinfo").split("\n\n", 1)[0]
-    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
-
-
-def _os_name() -> str:
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
-    except OSError:
-        return platform.platform(terse=True)
-
-
-def _line(path: str) -> str | None:
-    return _text(path).strip() or None
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _version(package: str) -> str | None:

@@ -14,9 +14,12 @@
 #include "errors.h"
 #include "files.h"
 #include "frontend/chunks.h"
+#include "journal.h"
 #include "json.h"
+#include "machine.h"
 #include "process_memory.h"
 #include "safetensors.h"
+#include "sha256.h"
 
 namespace voxpress::harness {
 namespace {
@@ -32,12 +35,15 @@ struct Measurements {
   int64_t load_ns = 0, first_ns = 0;
   std::vector<int64_t> latency_ns;
   int64_t resident_before_bytes = 0, resident_after_load_bytes = 0, resident_after_run_bytes = 0, peak_bytes = 0;
+  MachineState before, after;
+  size_t utterances = 0, resumed = 0;
 };
 
 class Progress {
  public:
   explicit Progress(int64_t total) : total_(total) {}
   void step() { std::fprintf(stderr, "progress %lld %lld\n", static_cast<long long>(++done_), total_); }
+  void skip() { ++done_; }  // a step that was done before
 
  private:
   int64_t done_ = 0;
@@ -47,10 +53,19 @@ class Progress {
 // An open model that closes itself and turns the engine's error texts into exceptions.
 class Model {
  public:
-  Model(const VoxpressEngineApi& api, const RunOptions& options) : api_(api), path_(options.model) {
+  Model(const VoxpressEngineApi& api, const RunOptions& options, const std::string& sha256)
+      : api_(api), path_(options.model) {
     VoxpressEngineError error = {};
-    handle_.reset(api.open(path_.c_str(), options.threads, &error));
-    if (handle_ == nullptr) throw InputError(path_, "a model that the engine can load", error.text);
+    VoxpressEngineRequest request = {};
+    request.model_path = path_.c_str();
+    request.threads = options.threads;
+    request.low_memory = options.low_memory ? 1 : 0;
+    request.runtime_library = options.runtime_library.c_str();
+    request.delegate_library = options.delegate_library.c_str();
+    handle_.reset(api.open(&request, &error));
+    if (handle_ == nullptr) {
+      throw InputError(path_, "a model that the engine can load", std::string(error.text) + " (sha256 " + sha256 + ")");
+    }
     api.describe(handle_.get(), &info_);
   }
 
@@ -184,25 +199,62 @@ std::string json_list(const Items& items, Write write) {
   return text + "]";
 }
 
-using Members = std::vector<std::pair<const char*, std::string>>;
+using Member = std::pair<const char*, std::string>;
+using Members = std::vector<Member>;
 
-std::string json_object(const Members& members, const char* between) {
+// An object whose members are separated by `between`, which also stands before the first and after the last.
+template <typename Items>
+std::string json_object(const Items& members, const std::string& between) {
   std::string text = "{";
   for (const auto& [key, value] : members) {
-    text += (text.size() > 1 ? "," : "") + std::string(between) + quote_json(key) + ": " + value;
+    text += (text.size() > 1 ? "," : "") + between + quote_json(key) + ": " + value;
   }
-  return text + between + "}\n";
+  return text + between + "}";
 }
 
 std::string number(int64_t value) { return std::to_string(value); }
 
-std::string report(const RunOptions& options, const Model& model, const Measurements& measured, size_t utterances) {
+std::string machine_json(const Machine& machine) {
+  const Members members = {
+      {"os", quote_json(machine.os)},
+      {"kernel", quote_json(machine.kernel)},
+      {"architecture", quote_json(machine.architecture)},
+      {"cpu_model", quote_json(machine.cpu_model)},
+      {"cpu_features", json_list(machine.cpu_features, quote_json)},
+      {"cores", number(machine.cores)},
+      {"memory_bytes", number(machine.memory_bytes)},
+  };
+  return json_object(members, " ");
+}
+
+std::string state_json(const MachineState& state) {
+  std::vector<std::pair<std::string, std::string>> temperatures;
+  for (const auto& [zone, value] : state.temperature_mc) temperatures.emplace_back(zone, number(value));
+  const Members members = {
+      {"governor", state.governor.empty() ? "null" : quote_json(state.governor)},
+      {"clock_hz", json_list(state.clock_hz, number)},
+      {"max_clock_hz", json_list(state.max_clock_hz, number)},
+      {"temperature_mc", json_object(temperatures, " ")},
+      {"load_milli", state.load_milli < 0 ? "null" : number(state.load_milli)},
+  };
+  return json_object(members, " ");
+}
+
+// The runtime's own word, or that of whoever chose it.
+std::string runtime_version(const RunOptions& options, const VoxpressEngineInfo& info) {
+  const std::string version = *info.runtime_version == '\0' ? options.runtime_version : info.runtime_version;
+  return quote_json(version.empty() ? "unknown" : version);
+}
+
+std::string report(const RunOptions& options, const Model& model, const std::string& sha256,
+                   const Measurements& measured) {
   const VoxpressEngineInfo& info = model.info();
   const Members members = {
       {"engine", quote_json(info.engine)},
-      {"runtime_version", quote_json(info.runtime_version)},
+      {"runtime_version", runtime_version(options, info)},
       {"model", quote_json(std::filesystem::path(options.model).filename().string())},
       {"model_bytes", number(static_cast<int64_t>(file_bytes(options.model)))},
+      {"model_sha256", quote_json(sha256)},
       {"threads", number(info.threads)},
       {"kernels", json_list(model.kernels(), quote_json)},
       {"delegates", json_list(Model::split(info.delegates), quote_json)},
@@ -213,13 +265,17 @@ std::string report(const RunOptions& options, const Model& model, const Measurem
       {"resident_after_load_bytes", number(measured.resident_after_load_bytes)},
       {"resident_after_run_bytes", number(measured.resident_after_run_bytes)},
       {"peak_bytes", number(measured.peak_bytes)},
-      {"utterances", number(static_cast<int64_t>(utterances))},
+      {"utterances", number(static_cast<int64_t>(measured.utterances))},
+      {"resumed", number(static_cast<int64_t>(measured.resumed))},
+      {"machine", machine_json(read_machine())},
+      {"before", state_json(measured.before)},
+      {"after", state_json(measured.after)},
   };
-  return json_object(members, "\n ");
+  return json_object(members, "\n ") + "\n";
 }
 
 void answer(const Members& members) {
-  const std::string line = json_object(members, "");
+  const std::string line = json_object(members, "") + "\n";
   std::fwrite(line.data(), 1, line.size(), stdout);
   std::fflush(stdout);
 }
@@ -238,9 +294,7 @@ std::string embeddings_of(const std::vector<StoredTensor>& utterances, Model* mo
     const std::vector<float> embedding = model->embed(utterance);
     embeddings.emplace_back(utterance.name.c_str(), json_list(embedding, json_float));
   }
-  std::string text = json_object(embeddings, "");
-  text.pop_back();
-  return text;
+  return json_object(embeddings, "");
 }
 
 // Refuses utterances that the model does not take.
@@ -290,16 +344,50 @@ void answer_request(const std::string& line, const std::vector<StoredTensor>& ut
   }
 }
 
+// Embeds every utterance that the journal does not hold yet, and writes them all.
+void measure_accuracy(const RunOptions& options, const SafetensorsFile& features, const std::string& key, Model* model,
+                      Progress* progress, Measurements* measured) {
+  EmbeddingJournal journal(options.out + "/embeddings.journal", key);
+  std::vector<std::pair<std::string, std::vector<float>>> embeddings;
+  for (const StoredTensor& utterance : features.tensors()) {
+    if (journal.embeddings().count(utterance.name) != 0) {
+      ++measured->resumed;
+      progress->skip();
+    } else {
+      journal.add(utterance.name, model->embed(utterance));
+      progress->step();
+    }
+    embeddings.emplace_back(utterance.name, journal.embeddings().at(utterance.name));
+  }
+  write_atomically(options.out + "/embeddings.safetensors", encode_vectors(embeddings));
+  measured->utterances = embeddings.size();
+}
+
+std::string checked_sha256(const RunOptions& options) {
+  const MappedFile file(options.model);
+  std::string sha256 = sha256_hex(file.data(), file.size());
+  if (!options.model_sha256.empty() && sha256 != options.model_sha256) {
+    throw InputError(options.model, "sha256 " + options.model_sha256, sha256);
+  }
+  return sha256;
+}
+
 }  // namespace
+
+std::string describe_machine() {
+  const Members members = {{"machine", machine_json(read_machine())}, {"state", state_json(read_machine_state())}};
+  return json_object(members, " ");
+}
 
 void serve_engine(const VoxpressEngineApi& api, const RunOptions& options) {
   check_engine(api);
+  const std::string sha256 = checked_sha256(options);
   const SafetensorsFile stored(options.features);
   const std::vector<StoredTensor>& utterances = utterances_of(stored, options);
 
   const int64_t before = resident_bytes();
   Clock::time_point start = Clock::now();
-  Model model(api, options);
+  Model model(api, options, sha256);
   const int64_t load_ns = nanoseconds_since(start);
   const int64_t after_load = resident_bytes();
   const VoxpressEngineInfo& info = model.info();
@@ -309,7 +397,7 @@ void serve_engine(const VoxpressEngineApi& api, const RunOptions& options) {
   model.embed("the first utterance", features);
   const int64_t first_ns = nanoseconds_since(start);
   answer({{"engine", quote_json(info.engine)},
-          {"runtime_version", quote_json(info.runtime_version)},
+          {"runtime_version", runtime_version(options, info)},
           {"threads", number(info.threads)},
           {"kernels", json_list(model.kernels(), quote_json)},
           {"delegates", json_list(Model::split(info.delegates), quote_json)},
@@ -323,13 +411,15 @@ void serve_engine(const VoxpressEngineApi& api, const RunOptions& options) {
 
 void run_engine(const VoxpressEngineApi& api, const RunOptions& options) {
   check_engine(api);
+  const std::string sha256 = checked_sha256(options);
   const SafetensorsFile features(options.features);
   const std::vector<StoredTensor>& utterances = utterances_of(features, options);
 
   Measurements measured;
+  measured.before = read_machine_state();
   measured.resident_before_bytes = resident_bytes();
   const Clock::time_point start = Clock::now();
-  Model model(api, options);
+  Model model(api, options, sha256);
   measured.load_ns = nanoseconds_since(start);
   measured.resident_after_load_bytes = resident_bytes();
 
@@ -343,16 +433,12 @@ void run_engine(const VoxpressEngineApi& api, const RunOptions& options) {
                     (options.skip_accuracy ? 0 : static_cast<int64_t>(utterances.size())));
   const std::vector<float> timed = speed_values(utterances, model.rows_of(options.speed_frames), model.row_values());
   measure_speed(options, timed, &model, &progress, &measured);
-
-  std::vector<std::pair<std::string, std::vector<float>>> embeddings;
   if (!options.skip_accuracy) {
-    for (const StoredTensor& utterance : utterances) {
-      embeddings.emplace_back(utterance.name, model.embed(utterance));
-      progress.step();
-    }
-    write_atomically(options.out + "/embeddings.safetensors", encode_vectors(embeddings));
+    measure_accuracy(options, features, sha256 + " " + features.sha256(), &model, &progress, &measured);
   }
-  write_atomically(options.out + "/engine.json", report(options, model, measured, embeddings.size()));
+  measured.after = read_machine_state();
+  write_atomically(options.out + "/engine.json", report(options, model, sha256, measured));
+  if (!options.skip_accuracy) std::filesystem::remove(options.out + "/embeddings.journal", failure);
 }
 
 }  // namespace voxpress::harness

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define VOXPRESS_ENGINE_ABI 2
+#define VOXPRESS_ENGINE_ABI 3
 
 typedef struct VoxpressEngine VoxpressEngine;
 
@@ -18,13 +18,25 @@ typedef struct VoxpressEngineError {
   char text[512];
 } VoxpressEngineError;
 
+/* What to open and with what. Texts are read during the call only. */
+typedef struct VoxpressEngineRequest {
+  const char* model_path;
+  int32_t threads;
+  int32_t low_memory; /* not 0: weights of our ops stay packed and are expanded at each call; with ExecuTorch those of
+                         every model of the process */
+  /* Libraries of an engine that loads its runtime when it is opened; null or "": found as the system finds libraries.
+   */
+  const char* runtime_library;
+  const char* delegate_library;
+} VoxpressEngineRequest;
+
 /* What a loaded model takes and gives. Texts live as long as the handle.
  *
  * An utterance is features [frames, mel_bins], or samples [S] where mel_bins is 0: then `frames` frames take
  * (frames - 1) * shift_samples + window_samples of them. */
 typedef struct VoxpressEngineInfo {
-  const char* engine;             /* "executorch", ... */
-  const char* runtime_version;    /* "1.5.1", ... */
+  const char* engine;             /* "executorch", "litert" */
+  const char* runtime_version;    /* "1.5.1", ...; "" where the runtime does not say */
   const char* delegates;          /* comma separated, sorted, "" for none */
   int32_t threads;                /* as the runtime has them, which may differ from what was asked for */
   int64_t min_frames, max_frames; /* of one run */
@@ -37,7 +49,7 @@ typedef struct VoxpressEngineInfo {
 typedef struct VoxpressEngineApi {
   int32_t abi; /* VOXPRESS_ENGINE_ABI */
   /* Loads a model. Null on failure, with the reason in `error`. */
-  VoxpressEngine* (*open)(const char* model_path, int32_t threads, VoxpressEngineError* error);
+  VoxpressEngine* (*open)(const VoxpressEngineRequest* request, VoxpressEngineError* error);
   void (*describe)(const VoxpressEngine* engine, VoxpressEngineInfo* info);
   /* Embeds one utterance, features of `length` frames or `length` samples, to embedding [embedding_dim] in one run. 0
    * on success. */
@@ -49,7 +61,9 @@ typedef struct VoxpressEngineApi {
   void (*close)(VoxpressEngine* engine);
 } VoxpressEngineApi;
 
+/* The engines there are, each in a library of its own: executorch_engine.cc, litert_engine.cc. */
 const VoxpressEngineApi* voxpress_executorch_engine(void);
+const VoxpressEngineApi* voxpress_litert_engine(void);
 
 #ifdef __cplusplus
 }

@@ -328,11 +328,12 @@ struct VoxpressEngine {
 
 namespace {
 
-VoxpressEngine* open_model(const char* model_path, int32_t threads, VoxpressEngineError* error) {
+VoxpressEngine* open_model(const VoxpressEngineRequest* request, VoxpressEngineError* error) {
   start_runtime();
   first_log_line.clear();
+  if (request->low_memory != 0) voxpress_set_low_memory(1);
   try {
-    return new VoxpressEngine(model_path, threads);
+    return new VoxpressEngine(request->model_path, request->threads);
   } catch (const std::exception& exception) {
     tell(exception, error);
     return nullptr;

@@ -77,45 +77,35 @@ class Reader {
     position_ += word.size();
   }
 
-  bool at_digit() const { return peek() >= '0' && peek() <= '9'; }
-
-  void read_digits() {
-    if (!at_digit()) fail("no value, or a number without digits");
-    while (at_digit()) ++position_;
-  }
-
   void read_number(Json* value) {
-    const size_t start = position_;
-    take('-');
-    const size_t digits = position_;
-    read_digits();
-    if (text_[digits] == '0' && position_ > digits + 1) fail("a number with a leading zero");
-    const size_t end_of_integer = position_;
-    if (take('.')) read_digits();
+    const size_t digits = position_ + (peek() == '-' ? 1 : 0);
+    if (digits + 1 < text_.size() && text_[digits] == '0' && text_[digits + 1] >= '0' && text_[digits + 1] <= '9') {
+      fail("a number with a leading zero");
+    }
+    const size_t begin = position_;
+    const auto [end, error] = std::from_chars(text_.data() + position_, text_.data() + text_.size(), value->integer);
+    if (error != std::errc()) fail("no value, or a number beyond 64 bits");
+    position_ = static_cast<size_t>(end - text_.data());
+    value->kind = Json::Kind::kInteger;
+    if (peek() != '.' && peek() != 'e' && peek() != 'E') return;
+    if (take('.')) skip_digits();
     if (take('e') || take('E')) {
-      if (!take('+')) take('-');
-      read_digits();
+      if (!take('-')) take('+');
+      skip_digits();
     }
-    const std::string_view number = text_.substr(start, position_ - start);
-    if (position_ == end_of_integer) {
-      value->kind = Json::Kind::kInteger;
-      const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value->integer);
-      if (error != std::errc()) fail("a number beyond 64 bits");
-    } else {
-      value->kind = Json::Kind::kReal;
-      value->real = real_number(number);
-    }
+    value->kind = Json::Kind::kReal;
+    // Not from_chars, which knows no reals in the libraries of older phones; not strtod, which reads a comma where an
+    // app has set such a locale.
+    std::istringstream real(std::string(text_.substr(begin, position_ - begin)));
+    real.imbue(std::locale::classic());
+    real >> value->real;
+    if (real.fail() || !std::isfinite(value->real)) fail("a number beyond 64 bits");
   }
 
-  // Not std::from_chars, which Android's and Apple's C++ libraries lack for doubles; not strtod, which reads a comma
-  // where the user's locale says so.
-  double real_number(std::string_view number) const {
-    std::istringstream stream{std::string(number)};
-    stream.imbue(std::locale::classic());
-    double real = 0;
-    stream >> real;
-    if (stream.fail() || !std::isfinite(real)) fail("a number beyond a double");
-    return real;
+  void skip_digits() {
+    const size_t begin = position_;
+    while (peek() >= '0' && peek() <= '9') ++position_;
+    if (position_ == begin) fail("a number without digits where some belong");
   }
 
   void read_array(Json* value, int depth) {

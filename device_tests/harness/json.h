@@ -1,5 +1,4 @@
-// As much JSON as the harness and the apps' core need: a strict reader for file headers and bundle manifests, and text
-// for the report.
+// As much JSON as the harness needs: a strict reader for file headers, and text for the report.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +10,8 @@
 
 namespace voxpress::harness {
 
-// A JSON value. Numbers without fraction and exponent are integers, so that offsets and counts are exact; all others are
-// real.
+// A JSON value. A number with a fraction or an exponent is another kind than an integer, so that a count is never
+// rounded.
 struct Json {
   enum class Kind { kNull, kBool, kInteger, kReal, kString, kArray, kObject };
 
@@ -34,8 +33,8 @@ class JsonError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Parses a whole text. Throws JsonError for anything that is not strict JSON, and for keys used twice, integers beyond
-// 64 bits, real numbers beyond a double, broken UTF-8, and nesting deeper than 16.
+// Parses a whole text. Throws JsonError for anything that is not strict JSON, and for keys used twice, numbers beyond
+// 64 bits, broken UTF-8, and nesting deeper than 16.
 Json parse_json(std::string_view text);
 
 // The text as a JSON string, quotes included.

@@ -5,6 +5,7 @@
 
 #include "errors.h"
 #include "json.h"
+#include "sha256.h"
 
 namespace voxpress::harness {
 namespace {
@@ -102,6 +103,8 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
     throw InputError(path, "a whole safetensors file of F32 tensors", error.what());
   }
 }
+
+std::string SafetensorsFile::sha256() const { return sha256_hex(file_.data(), file_.size()); }
 
 std::string encode_vectors(const std::vector<std::pair<std::string, std::vector<float>>>& vectors) {
   std::string header = "{";

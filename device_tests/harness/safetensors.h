@@ -29,6 +29,9 @@ class SafetensorsFile {
 
   const std::vector<StoredTensor>& tensors() const { return tensors_; }  // in the order of their data
 
+  // Of the whole file.
+  std::string sha256() const;
+
  private:
   MappedFile file_;
   std::vector<StoredTensor> tensors_;

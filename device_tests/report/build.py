@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from calibration.threshold import decision_flips
+from device_tests.gates import Gates, Verdicts, judge
 from device_tests.records import Embedding, ModelRun, RunRecord, read_embeddings
 from device_tests.report.figures import (
     FEW_TARGETS,
+    Difference,
     ModelFigures,
     Report,
+    conditions,
     latency,
     memory,
     model_notes,
     parity,
     size_twin,
 )
+from device_tests.report.junit import junit_xml
 from device_tests.report.page import render
 from device_tests.report.plots import DetSeries, det_plot, latency_plot, size_plot, widths
 from device_tests.report.tables import (
     accuracy_table,
     all_notes,
+    difference_table,
     environment_rows,
     latency_table,
     markdown,
@@ -32,12 +42,20 @@ from device_tests.report.tables import (
     provenance_table,
     report_table,
     summary_table,
+    verdict_table,
 )
 from pipeline.corpus.trials import Trial
 from pipeline.errors import InputError
 from pipeline.files import read_json, write_atomically
-from pipeline.scoring.metrics import DEFAULT_RESAMPLING, Resampling, det_curve
-from pipeline.scoring.score import Evaluation, cosine_scores, evaluate_scores, trial_labels
+from pipeline.scoring.metrics import (
+    DEFAULT_RESAMPLING,
+    Interval,
+    Resampling,
+    bootstrap_values,
+    det_curve,
+    percentile_interval,
+)
+from pipeline.scoring.score import Evaluation, cosine_scores, evaluate_scores, trial_labels, trial_speakers
 
 __all__ = ["build_report", "read_report", "report_table"]
 
@@ -55,11 +73,18 @@ def build_report(
     title: str,
     speakers: Mapping[str, str] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
+    golden: Golden | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    gates: Gates | None = None,
 ) -> Report:
     """Compute every figure of a run and write `report.json`, `report.md` and `report.html` into `out`.
 
+    With `gates` also the verdicts, as `verdicts.json` and `junit.xml`.
+
     `reference`: embeddings [E] of the fp32 network by utterance; `artifact_references`: the same of each decoded
     artifact, by bits label. With `speakers` (the speaker of every utterance) intervals come from resampled speakers.
+    `thresholds`: the bundle's calibrated decision threshold by file name; without one, that at the EER of what the
+    device is compared with.
     Raises InputError if embeddings are missing or malformed, if their utterances are not those of their reference, or
     if the trials do not fit them.
     """
@@ -71,7 +96,19 @@ def build_report(
         scores = cosine_scores(embeddings, trials)
         return evaluate_scores(scores, trials, speakers=speakers, resampling=resampling)
 
+    pairs = None if speakers is None else trial_speakers(trials, speakers)
+
+    def resampled(scores: NDArray[np.float64]) -> _Resampled:
+        values = [
+            bootstrap_values(scores, labels, metric=metric, speakers=pairs, resampling=resampling)
+            for metric in ("eer", "min_dcf")
+        ]
+        return _Resampled(values[0], values[1])
+
     reference_scores = cosine_scores(reference, trials)
+    reference_rates = resampled(reference_scores)
+    artifact_scores = {bits: cosine_scores(value, trials) for bits, value in artifact_references.items()}
+    artifact_rates = {bits: resampled(value) for bits, value in artifact_scores.items()}
     reference_figures = evaluate(reference)
     used = {model.bits for model in run.models}
     artifacts = {bits: evaluate(value) for bits, value in artifact_references.items() if bits in used}
@@ -87,6 +124,10 @@ def build_report(
         scores = device_scores[model.file] = cosine_scores(embeddings, trials)
         timings = latency(model, controls.get(model.format))
         twin = size_twin(model, run.models)
+        figured = evaluate_scores(scores, trials, speakers=speakers, resampling=resampling)
+        rates = resampled(scores)
+        own = artifacts.get(model.bits)
+        threshold = (thresholds or {}).get(model.file)
         figures.append(
             ModelFigures(
                 file=model.file,
@@ -98,11 +139,24 @@ def build_report(
                 is_control=model.is_control,
                 file_bytes=model.file_bytes,
                 size_ratio=model.file_bytes / twin.file_bytes if twin else None,
-                device=evaluate_scores(scores, trials, speakers=speakers, resampling=resampling),
-                artifact=artifacts.get(model.bits),
+                device=figured,
+                artifact=own,
                 reference_parity=to_reference,
                 artifact_parity=parity(embeddings, artifact, name=str(path)) if artifact is not None else None,
-                flips=decision_flips(reference_scores, scores, labels, reference_figures.threshold),
+                to_reference=_difference(figured, reference_figures, rates, reference_rates, pairs, resampling),
+                to_artifact=_difference(figured, own, rates, artifact_rates[model.bits], pairs, resampling)
+                if own is not None
+                else None,
+                golden_relative_error=golden.error(model, embeddings) if golden is not None else None,
+                flips=decision_flips(
+                    reference_scores, scores, labels, reference_figures.threshold if threshold is None else threshold
+                ),
+                artifact_flips=decision_flips(
+                    artifact_scores[model.bits], scores, labels, own.threshold if threshold is None else threshold
+                )
+                if own is not None
+                else None,
+                conditions=conditions(model),
                 latency=timings,
                 load_ns=round(median(record.load_ns for record in model.rounds)),
                 first_ns=round(median(record.first_ns for record in model.rounds)),
@@ -120,8 +174,13 @@ def build_report(
         started_at=run.started_at,
         environment=run.environment,
         protocol=run.protocol,
+        device_class=run.device_class,
+        latency_valid=run.latency_valid,
+        bundle=run.bundle,
+        front_end_difference=golden.front_end_difference if golden is not None else None,
         reference=reference_figures,
         models=tuple(figures),
+        missing=run.missing,
         notes=(*run.notes, *_trial_notes(reference_figures)),
     )
     order = widths(report.models)
@@ -131,8 +190,54 @@ def build_report(
         first = next(model for model in report.models if model.bits == bits)
         curve = det_curve(device_scores[first.file], labels)
         curves.append(DetSeries(f"{bits} .{first.format}", place, first.device.eer, curve))
-    _write(report, run, curves, out)
+    verdicts = None if gates is None else judge(report, gates)
+    _write(report, run, curves, out, verdicts)
     return report
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What a bundle's golden utterance gives: on the host by the front end, and by the reference networks."""
+
+    utterance: str  # its name among a run's embeddings
+    front_end_difference: float  # largest |features of the golden wav - golden features|
+    embeddings: Mapping[str, Embedding]  # float32 [E] by variant
+
+    def error(self, model: ModelRun, embeddings: Mapping[str, Embedding]) -> float | None:
+        """max|e - g| / max|g| of a model's embedding e of the golden features; None if it has made none."""
+        wanted, found = self.embeddings.get(model.variant), embeddings.get(self.utterance)
+        if wanted is None or found is None:
+            return None
+        return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """EER and minDCF on every resample: float64 [draws] each."""
+
+    eer: NDArray[np.float64]
+    min_dcf: NDArray[np.float64]
+
+
+def _difference(
+    device: Evaluation,
+    reference: Evaluation,
+    rates: _Resampled,
+    reference_rates: _Resampled,
+    pairs: Sequence[tuple[str, str]] | None,
+    resampling: Resampling,
+) -> Difference:
+    unit: Literal["speakers", "trials"] = "trials" if pairs is None else "speakers"
+
+    def interval(values: NDArray[np.float64], others: NDArray[np.float64]) -> Interval:
+        return percentile_interval(values - others, unit=unit, level=resampling.level)
+
+    return Difference(
+        eer=device.eer - reference.eer,
+        eer_interval=interval(rates.eer, reference_rates.eer),
+        min_dcf=device.min_dcf - reference.min_dcf,
+        min_dcf_interval=interval(rates.min_dcf, reference_rates.min_dcf),
+    )
 
 
 def read_report(folder: Path) -> Report:
@@ -140,10 +245,12 @@ def read_report(folder: Path) -> Report:
     return read_json(folder / REPORT_FILE, Report, what="a device report")
 
 
-def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Path) -> None:
+def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Path, verdicts: Verdicts | None) -> None:
     detail = [
+        *((verdict_table(verdicts),) if verdicts is not None else ()),
         accuracy_table(report),
         parity_table(report),
+        difference_table(report),
         latency_table(report),
         memory_table(report),
         provenance_table(report),
@@ -156,6 +263,7 @@ def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Pat
         summary=summary,
         tables=detail,
         notes=all_notes(report),
+        failed=[result.line() for result in verdicts.failed] if verdicts is not None else None,
         environment=environment_rows(report),
         det=det_plot(curves),
         size=size_plot(report),
@@ -163,6 +271,9 @@ def _write(report: Report, run: RunRecord, curves: Sequence[DetSeries], out: Pat
     )
     write_atomically(out / "report.html", page)
     write_atomically(out / "report.md", markdown(report, [summary, *detail]))
+    if verdicts is not None:
+        verdicts.write(out)
+        write_atomically(out / "junit.xml", junit_xml([(report, verdicts)]))
     write_atomically(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
 
 

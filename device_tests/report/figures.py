@@ -11,9 +11,21 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from calibration.ranges import Mode
 from calibration.threshold import DecisionFlips
-from device_tests.records import Embedding, Environment, Lowering, Mode, ModelFormat, ModelRun, Protocol
+from device_tests.records import (
+    BundleIdentity,
+    DeviceClass,
+    Embedding,
+    Environment,
+    MachineState,
+    ModelFormat,
+    ModelRun,
+    Protocol,
+)
+from exporters.manifest import Lowering
 from pipeline.errors import InputError
+from pipeline.scoring.metrics import Interval
 from pipeline.scoring.score import Evaluation
 
 # Below these a median says little; they make notes, not errors.
@@ -33,6 +45,15 @@ class Parity(_Frozen):
     cosine_min: float
     worst_utterance: str = Field(description="the one of the lowest cosine")
     max_relative_error: float = Field(description="largest of max|x - reference| / max|reference|")
+
+
+class Difference(_Frozen):
+    """How much worse the device's error rates are than a reference's on the same trials, with paired intervals."""
+
+    eer: float = Field(description="EER of the device - EER of the reference")
+    eer_interval: Interval
+    min_dcf: float
+    min_dcf_interval: Interval
 
 
 class Latency(_Frozen):
@@ -57,6 +78,15 @@ class Memory(_Frozen):
     peak_bytes: int
 
 
+class Conditions(_Frozen):
+    """What the machine was like while the timings were made; None: it does not say."""
+
+    thermal_rise_celsius: float | None = Field(description="of the hottest zone, from before to after, the largest")
+    hottest_celsius: float | None
+    clock_share: float | None = Field(description="lowest clock after a process as a share of its core's highest")
+    governor: str | None
+
+
 class ModelFigures(_Frozen):
     """One model file's line in every table."""
 
@@ -73,7 +103,12 @@ class ModelFigures(_Frozen):
     artifact: Evaluation | None = Field(description="the same weights decoded and run in torch")
     reference_parity: Parity
     artifact_parity: Parity | None
-    flips: DecisionFlips = Field(description="against the fp32 reference, both at the reference's EER threshold")
+    to_reference: Difference = Field(description="to the fp32 network: what pressing cost")
+    to_artifact: Difference | None = Field(description="to the decoded artifact: what the runtime and device add")
+    golden_relative_error: float | None = Field(default=None, description="of the embedding of the golden features")
+    flips: DecisionFlips = Field(description="against the fp32 reference, both at the threshold")
+    artifact_flips: DecisionFlips | None = Field(description="against the decoded artifact, both at the threshold")
+    conditions: Conditions
     latency: Latency
     load_ns: int = Field(description="median over rounds")
     first_ns: int = Field(description="median over rounds")
@@ -94,8 +129,15 @@ class Report(_Frozen):
     started_at: datetime
     environment: Environment
     protocol: Protocol
+    device_class: DeviceClass = "host"
+    latency_valid: bool = True
+    bundle: BundleIdentity | None = None
+    front_end_difference: float | None = Field(
+        default=None, description="largest |features made here of the golden wav - the bundle's golden features|"
+    )
     reference: Evaluation
     models: tuple[ModelFigures, ...]
+    missing: tuple[str, ...] = ()
     notes: tuple[str, ...]
 
 
@@ -157,6 +199,24 @@ def memory(model: ModelRun) -> Memory:
     )
 
 
+def conditions(model: ModelRun) -> Conditions:
+    """Heat and clocks over the processes that were timed."""
+    pairs = [(_hottest(record.before), _hottest(record.after)) for record in model.rounds]
+    rises = [after - before for before, after in pairs if before is not None and after is not None]
+    shares = [
+        now / most
+        for record in model.rounds
+        for now, most in zip(record.after.clock_hz, record.after.max_clock_hz, strict=False)
+    ]
+    governors = sorted({record.before.governor for record in model.rounds if record.before.governor})
+    return Conditions(
+        thermal_rise_celsius=max(rises, default=None),
+        hottest_celsius=max((after for _, after in pairs if after is not None), default=None),
+        clock_share=min(shares, default=None),
+        governor=", ".join(governors) or None,
+    )
+
+
 def size_twin(model: ModelRun, models: Sequence[ModelRun]) -> ModelRun | None:
     """The fp32 file that a size is compared with: the control of the format, else its one fp32 file."""
     same = [other for other in models if other.format == model.format]
@@ -187,6 +247,12 @@ def quantile(samples: Sequence[int], share: float) -> int:
     """The smallest sample that at least `share` of all samples do not exceed (nearest rank)."""
     ordered = sorted(samples)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _hottest(state: MachineState) -> float | None:
+    # Zones that are not wired up say 0, or minus hundreds.
+    celsius = [value / 1000 for value in state.temperature_mc.values()]
+    return max((value for value in celsius if 0 < value < 150), default=None)
 
 
 def _round_medians(model: ModelRun) -> tuple[int, ...]:

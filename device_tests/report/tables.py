@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table as RichTable
 
+from device_tests.gates import Verdicts
 from device_tests.report.figures import ModelFigures, Report
 from pipeline.scoring.score import Evaluation
 
@@ -75,6 +76,19 @@ def accuracy_table(report: Report) -> Table:
     )
 
 
+def verdict_table(verdicts: Verdicts) -> Table:
+    """Every gate's verdict on every file, the failed ones first."""
+    order = {"failed": 0, "not judged": 2}
+    results = sorted(verdicts.results, key=lambda result: order.get(result.verdict, 1))
+    return Table(
+        "Gates",
+        ("verdict", "file", "gate", "expected", "found"),
+        tuple((one.verdict, one.subject, one.gate, one.limit, one.found) for one in results),
+        f"Limits from {verdicts.gates}.",
+        left=5,
+    )
+
+
 def parity_table(report: Report) -> Table:
     """How near the device's embeddings are to the fp32 reference and to the decoded artifact."""
     return Table(
@@ -96,6 +110,39 @@ def parity_table(report: Report) -> Table:
         "should be rounding only, of fast files that of u8 activations; relative error is max|x − a| / max|a| per "
         "utterance, the largest of all.",
         left=2,
+    )
+
+
+def difference_table(report: Report) -> Table:
+    """Error rates against the fp32 reference and against the decoded artifact, with paired intervals, and flips."""
+    rows = []
+    for model in report.models:
+        for to, difference, flips in (
+            ("fp32", model.to_reference, model.flips),
+            ("artifact", model.to_artifact, model.artifact_flips),
+        ):
+            if difference is None or flips is None:
+                continue
+            rows.append(
+                (
+                    model.bits,
+                    _kind(model),
+                    to,
+                    f"{100 * difference.eer:+.2f}",
+                    f"{100 * difference.eer_interval.low:+.2f} .. {100 * difference.eer_interval.high:+.2f}",
+                    f"{difference.min_dcf:+.3f}",
+                    f"{difference.min_dcf_interval.low:+.3f} .. {difference.min_dcf_interval.high:+.3f}",
+                    f"{flips.harmful} + {flips.helpful}",
+                    f"{flips.reference_threshold:.4f}",
+                )
+            )
+    return Table(
+        "Differences",
+        ("bits", "file", "to", "ΔEER, points", "95 %", "ΔminDCF", "95 %", "flips", "threshold"),
+        tuple(rows),
+        "Device minus reference on the same trials; intervals are paired bootstrap intervals. Flips: harmful + helpful "
+        "decisions that the device takes otherwise at the threshold.",
+        left=3,
     )
 
 
@@ -181,14 +228,14 @@ def environment_rows(report: Report) -> tuple[tuple[str, str], ...]:
     crop = report.protocol.crop_seconds
     packages = ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
     return (
-        ("device", report.device),
+        ("device", f"{report.device} ({report.device_class})"),
         ("measured", report.started_at.strftime("%Y-%m-%d %H:%M UTC")),
         ("system", f"{environment.os}, kernel {environment.kernel}"),
         ("processor", f"{environment.cpu_model}, {environment.cores} cores"),
         ("clock", f"{clock}, governor {environment.governor or 'not readable'}"),
         ("memory", f"{environment.memory_bytes:,} bytes"),
         ("load at start", NONE if environment.load_average is None else f"{environment.load_average:.2f}"),
-        ("utterances", "whole" if crop is None else f"cut to {crop:g} s"),
+        ("utterances", "whole" if crop is None else f"at most their first {crop:g} s"),
         ("software", f"VoxPress {environment.voxpress}, Python {environment.python}, {packages}"),
     )
 

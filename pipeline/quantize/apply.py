@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -27,17 +27,20 @@ class Palettized(nn.Module):
     """Parametrization of a weight: Q(w) = nearest palette entry; straight-through, dL/dw = dL/dQ(w).
 
     The rule says where the palette comes from and how it follows the weights: "kmeans" (any width; at 1 bit the
-    adaptive binary quantizer), "static" (1 bit, +-mean|w|) or "sign" (1 bit, +-1, never moves).
+    adaptive binary quantizer), "static" (1 bit, +-mean|w|) or "sign" (1 bit, +-1, never moves). Until it is active the
+    weight stays as it is; whether it is goes with the palette into checkpoints.
     """
 
     palette: Tensor
+    active: Tensor
 
-    def __init__(self, weight: Tensor, bits: int, rule: Rule = "kmeans") -> None:
+    def __init__(self, weight: Tensor, bits: int, rule: Rule = "kmeans", *, active: bool = True) -> None:
         super().__init__()
         if rule != "kmeans" and bits != 1:
             raise InputError(f"palette rule {rule}", expected="1 bit", found=f"{bits} bits")
         self.bits, self.rule = bits, rule
         self.register_buffer("palette", torch.from_numpy(self._fitted(weight.detach().cpu().numpy())))
+        self.register_buffer("active", torch.tensor(active))
 
     def _fitted(self, weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if self.rule == "static":
@@ -45,9 +48,16 @@ class Palettized(nn.Module):
         return sign_palette() if self.rule == "sign" else fit_palette(weight, self.bits)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """palette[nearest(weight)], with the gradient of the identity."""
+        """palette[nearest(weight)], with the gradient of the identity; `weight` itself until it is active."""
+        if not self.active:
+            return weight
         midpoints = (self.palette[1:] + self.palette[:-1]) / 2
         return _StraightThrough.apply(weight, self.palette[torch.bucketize(weight.detach(), midpoints)])  # type: ignore[no-any-return, no-untyped-call]
+
+    def activate(self, weight: Tensor) -> None:
+        """Begin to quantize, with a palette fitted to what the latent weights are by now."""
+        self.palette.copy_(torch.from_numpy(self._fitted(weight.detach().cpu().numpy())))
+        self.active.fill_(True)
 
     def follow(self, weight: Tensor) -> None:
         """Move the palette after the latent weights: one warm-started Lloyd step, or a new static scale."""
@@ -76,8 +86,10 @@ def weight_layers(network: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
 
-def attach_palettes(network: nn.Module, bits: Mapping[str, int], rule: Rule = "kmeans") -> None:
+def attach_palettes(network: nn.Module, bits: Mapping[str, int], rule: Rule = "kmeans", *, active: bool = True) -> None:
     """Put a palette of `bits[name]` bits on each named layer; the others stay as they are.
+
+    Palettes that are not active leave their weights in fp32 until `activate_palettes`.
 
     Raises InputError for a name that is no layer of the network.
     """
@@ -87,11 +99,19 @@ def attach_palettes(network: nn.Module, bits: Mapping[str, int], rule: Rule = "k
             raise InputError(f"layer {name}", expected=f"one of {', '.join(layers)}", found="no such layer")
         layer = layers[name]
         weight = layer.get_parameter("weight")
-        parametrize.register_parametrization(layer, "weight", Palettized(weight, width, rule))
+        parametrize.register_parametrization(layer, "weight", Palettized(weight, width, rule, active=active))
+
+
+def activate_palettes(network: nn.Module, names: Iterable[str]) -> None:
+    """Let the palettes of the named layers begin to quantize."""
+    layers = weight_layers(network)
+    for name in names:
+        (palettized,) = layers[name].parametrizations.weight  # type: ignore[union-attr, misc]
+        palettized.activate(layers[name].parametrizations.weight.original)  # type: ignore[union-attr]
 
 
 def follow_weights(network: nn.Module) -> None:
-    """Let every palette of the network take one step after its latent weights."""
+    """Let every active palette of the network take one step after its latent weights."""
     for layer in weight_layers(network).values():
         palettized = _palettized(layer)
         if palettized is not None:
@@ -129,7 +149,7 @@ def _palettized(layer: nn.Module) -> Palettized | None:
     if not parametrize.is_parametrized(layer, "weight"):
         return None
     (parametrization,) = layer.parametrizations.weight  # type: ignore[union-attr, misc]
-    return parametrization if isinstance(parametrization, Palettized) else None
+    return parametrization if isinstance(parametrization, Palettized) and parametrization.active else None
 
 
 def _encode_layer(layer: FloatLayer, palettized: Palettized | None) -> StoredLayer:

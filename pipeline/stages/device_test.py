@@ -6,7 +6,8 @@ import shutil
 
 from pydantic import BaseModel
 
-from device_tests.drive.host import ModelFile, run_on_host
+from device_tests.drive.process import HostDevice
+from device_tests.drive.run import ModelFile, run_on_device
 from device_tests.records import Protocol
 from device_tests.report.build import build_report
 from exporters.exported import read_export_list
@@ -62,7 +63,7 @@ def _run(context: JobContext) -> None:
     )
     # In the work folder, so that a killed run keeps what it has measured.
     run_folder = context.work / "run"
-    run = run_on_host(models, features, run_folder, protocol=protocol, progress=progress)
+    run = run_on_device(HostDevice(), models, features, run_folder, protocol=protocol, progress=progress)
     references = {
         label: embed(decode(read_artifact(context.needs[job])), features, progress, f"reference {label}")
         for label, job in artifact_jobs(recipe).items()

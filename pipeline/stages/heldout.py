@@ -35,7 +35,7 @@ def heldout_features(corpus: Path, spec: FrontEndSpec, progress: Progress, *, cr
     """Mean-normalised features of the held-out utterances; of their first `crop_seconds` if that is not 0."""
     cuts = read_cuts(corpus / HELDOUT_FILE)
     if crop_seconds:
-        cuts = cuts.truncate(max_duration=crop_seconds, preserve_id=True)
+        cuts = cuts.truncate(max_duration=crop_seconds, offset_type="start", preserve_id=True)
     with progress.task("features", len(cuts)) as task:
         return extract_features(cuts, spec, lambda done, total: task.advance())
 

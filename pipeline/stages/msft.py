@@ -7,27 +7,20 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import safetensors.torch
 from pydantic import BaseModel
-from torch import nn
 
 from pipeline.errors import InputError
-from pipeline.files import write_atomically
 from pipeline.models.network import lower
 from pipeline.models.store import read_pretrained
-from pipeline.quantize.apply import attach_palettes
+from pipeline.quantize.apply import activate_palettes, attach_palettes
 from pipeline.recipe import MsftSettings, Order, Recipe
 from pipeline.stages.job import Job, JobContext
 from pipeline.stages.mixed import SENSITIVITY_JOB, Sensitivity, plan_job, plan_labels, planned_widths, read_sensitivity
 from pipeline.stages.pressing import crops_and_classifier, finetune, finish
 from pipeline.stages.pretrain import JOB as PRETRAIN
 from pipeline.stages.training_data import training_inputs
-from pipeline.training.aam import AamSoftmax
-from pipeline.training.loop import History
 
 
 class _Settings(BaseModel):
@@ -118,49 +111,30 @@ def _run(context: JobContext, label: str, variant: str, settings: MsftSettings) 
     widths = {name: planned[name] for name in execution_order}
     sensitivity = read_sensitivity(context.needs[SENSITIVITY_JOB])
     groups = split_groups(layer_order(widths, settings.order, sensitivity), settings.groups)
-    data, head = crops_and_classifier(context, pretrained, settings.finetune)
-    histories: dict[str, History] = {}
-    for number, group in enumerate(groups, start=1):
-        attach_palettes(network, {name: widths[name] for name in group})
-        turn = _Turn(context.work / f"group-{number}", network, head)
-        histories[str(number)] = turn.saved_history()
-        if not turn.done:
-            histories[str(number)] = finetune(
-                context,
-                network,
-                pretrained,
-                settings.finetune,
-                data=data,
-                head=head,
-                palette_every=settings.palette_every,
-                label=f"msft {variant}, group {number}/{len(groups)}",
-                work=turn.folder,
-            )
-            if context.leads:
-                turn.save(histories[str(number)])
-    finish(context, network, pretrained, f"msft-{variant}", histories)
+    attach_palettes(network, widths, active=False)
+    activate_palettes(network, groups[0])
 
+    def next_turn(step: int) -> None:
+        turn, into = divmod(step + 1, settings.finetune.steps)
+        if into == 0 and turn < len(groups):
+            activate_palettes(network, groups[turn])
 
-class _Turn:
-    """One group's turn, with what it left behind if an earlier, killed run finished it."""
-
-    def __init__(self, folder: Path, network: nn.Module, head: AamSoftmax) -> None:
-        self.folder = folder
-        self._modules = nn.ModuleDict({"network": network, "head": head})
-        self._state = folder / "done.safetensors"
-        self._history = folder / "history.json"
-        self.done = self._history.is_file()
-
-    def saved_history(self) -> History:
-        """Load what the finished turn left into network and head, and return its history; empty if it is not done."""
-        if not self.done:
-            return []
-        self._modules.load_state_dict(safetensors.torch.load_file(self._state))
-        history: History = json.loads(self._history.read_text(encoding="utf-8"))
-        return history
-
-    def save(self, history: History) -> None:
-        """Keep the turn's result; the history is written last and marks it as done."""
-        tensors = {name: value.contiguous() for name, value in self._modules.state_dict().items()}
-        write_atomically(self._state, safetensors.torch.save(tensors))
-        write_atomically(self._history, json.dumps(history) + "\n")
+    # One training run over all turns, each with the whole course of the rate: the last group, which is quantized last,
+    # would have nothing left of a rate that decays but once. Crops and moments of the optimizer go on.
+    all_turns = settings.finetune.model_copy(
+        update={"steps": len(groups) * settings.finetune.steps, "rate_cycles": len(groups)}
+    )
+    data, head = crops_and_classifier(context, pretrained, all_turns)
+    history = finetune(
+        context,
+        network,
+        pretrained,
+        all_turns,
+        data=data,
+        head=head,
+        palette_every=settings.palette_every,
+        label=f"msft {variant}",
+        work=context.work,
+        every_step=next_turn,
+    )
+    finish(context, network, pretrained, f"msft-{variant}", history)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -78,12 +78,16 @@ def finetune(
     palette_every: int,
     label: str,
     work: Path,
+    every_step: Callable[[int], None] = lambda step: None,
 ) -> History:
-    """Train the network in place; its palettes take a step after the weights every `palette_every` steps."""
+    """Train the network in place; its palettes take a step after the weights every `palette_every` steps, and then
+    `every_step(step)` is called.
+    """
 
     def follow(step: int) -> None:
         if (step + 1) % palette_every == 0:
             follow_weights(network)
+        every_step(step)
 
     return train(
         network,
@@ -137,7 +141,7 @@ def finish(
     network: nn.Module,
     pretrained: PretrainedModel,
     label: str,
-    history: History | Mapping[str, History],
+    history: History,
 ) -> None:
     """Press the network, write the artifact, and evaluate what was written on the held-out trials: once, in the process
     that leads.

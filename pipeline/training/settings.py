@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainingSettings(BaseModel):
-    """Random crops, AAM-softmax, linear warm-up, exponential decay of the learning rate to `final_lr`.
+    """Random crops, AAM-softmax, linear warm-up, learning rate decaying exponentially to `final_lr`, once or in cycles.
 
     The method's optimizer is SGD with Nesterov momentum, for long runs; AdamW gets further in a few hundred steps.
     """
@@ -22,6 +22,7 @@ class TrainingSettings(BaseModel):
     lr: Annotated[float, Field(gt=0)] = 0.1
     final_lr: Annotated[float, Field(gt=0)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    rate_cycles: Annotated[int, Field(ge=1)] = 1  # times that the rate runs from lr to final_lr, each as long
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     scale: Annotated[float, Field(gt=0)] = 32.0
@@ -42,9 +43,10 @@ class TrainingSettings(BaseModel):
         return self
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up times exponential decay from `lr` to `final_lr`."""
+        """Learning rate of a step: linear warm-up times exponential decay from `lr` to `final_lr` in every cycle."""
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        share = step / max(1, self.steps - 1)
+        cycle = -(-self.steps // self.rate_cycles)
+        share = step % cycle / max(1, cycle - 1)
         return float(warmup * self.lr * (self.final_lr / self.lr) ** share)
 
     def margin_at(self, step: int) -> float:

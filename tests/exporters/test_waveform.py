@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from device_tests.drive.host import embed_with_engine
+from device_tests.drive.process import HostDevice
+from device_tests.drive.run import embed_with_engine
 from device_tests.evaluate import evaluate
 from exporters.export import ExportRequest, export_artifact
 from exporters.exported import Format
@@ -99,7 +100,7 @@ def test_the_engines_do_the_same(models: Path, file_format: Format) -> None:
     samples = {f"{seconds}": speech_like(seconds) for seconds in LENGTHS}
     mel = {name: features(value, SPEC) for name, value in samples.items()}
     for name, inputs in (("tiny-4bit-waveform", samples), ("tiny-4bit", mel)):
-        embeddings, record = embed_with_engine(models / f"{name}.{file_format}", inputs)
+        embeddings, record = embed_with_engine(HostDevice(), models / f"{name}.{file_format}", inputs)
         for key, value in samples.items():
             assert _error(embeddings[key], _reference(value)) < 1e-4, key
         assert ("fbank_f32_none_1x1_portable" in record.kernels) == (name == "tiny-4bit-waveform")
@@ -143,11 +144,10 @@ def test_evaluate_takes_both(models: Path, file_format: Format, tmp_path: Path) 
 def test_ten_minutes_in_bounded_memory(models: Path, tmp_path: Path) -> None:
     ten_minutes = {"long": np.tile(speech_like(10.0), 60), "short": speech_like(1.0)}
     for file_format in FORMATS:
-        embeddings, record = embed_with_engine(models / f"tiny-4bit-waveform.{file_format}", ten_minutes)
+        embeddings, record = embed_with_engine(HostDevice(), models / f"tiny-4bit-waveform.{file_format}", ten_minutes)
         assert _error(embeddings["long"], _reference(ten_minutes["long"])) < 1e-4
-        _, alone = embed_with_engine(
-            models / f"tiny-4bit-waveform.{file_format}", {"short": np.zeros_like(ten_minutes["long"])[:16000]}
-        )
+        silence = {"short": np.zeros_like(ten_minutes["long"])[:16000]}
+        _, alone = embed_with_engine(HostDevice(), models / f"tiny-4bit-waveform.{file_format}", silence)
         # The recording itself may be in memory, mapped by the runner, twice as safetensors reads it in Python. In one
         # pass this network's first layer alone would take 96 MB, and a ResNet34's 614 MB.
         extra = record.peak_bytes - alone.peak_bytes

@@ -23,6 +23,7 @@ def test_builtin_recipes_are_recipes() -> None:
         (GOOD + "[uniform]\nbits = [9]\n", "uniform.bits.0: Input should be less than or equal to 8"),
         (GOOD + "[uniform]\nbits = []\n", "no artifact is asked for"),
         (GOOD + "[msft.finetune]\nsteps = 3\n", r"\[msft\] needs a plan"),
+        (GOOD + "[msft.finetune]\nsteps = 0\n", r"finetune\.steps is 0"),
         (GOOD + "[mixed]\naverage_bits = [0.5]\n", "mixed.average_bits.0: Input should be greater than or equal to 1"),
         (GOOD + "[msft]\ngruops = 3\n", r"\(msft.groups\?\), found unknown key msft.gruops"),
         (GOOD + "[model]\nbase_channels = 'many'\n", "model.base_channels"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -166,5 +166,9 @@ def open_bundle(bundle: Path, public_keys: bytes, *, verify: Callable[..., int] 
     return Speaker(handle)
 
 
-def decide_all(speaker: Speaker, voice: bytes, utterances: Sequence[Floats]) -> list[Decision]:
-    return [speaker.verify(voice, samples) for samples in utterances]
+def benchmark(*arguments: object) -> tuple[int, str]:
+    """Exit code and error text of the runner."""
+    words = (ctypes.c_char_p * len(arguments))(*(str(word).encode() for word in arguments))
+    error = Error()
+    code = library().voxpress_benchmark(words, ctypes.c_size_t(len(arguments)), ctypes.byref(error))
+    return code, error.text.decode("ascii")

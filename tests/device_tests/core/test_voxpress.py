@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from exporters.bundle.signature import key_id
-from tests.device_tests.core.capi import BAD_INPUT, CLOSED, CoreError, Speaker, open_bundle
+from exporters.native import native_path
+from tests.device_tests.core.capi import BAD_INPUT, CLOSED, CoreError, Speaker, benchmark, open_bundle
 from tests.device_tests.core.signed import (
     CHUNK_SECONDS,
     KEY,
@@ -62,6 +66,46 @@ def test_embeddings_of_any_length_equal_the_reference(signed: Signed, speaker: S
     samples = speech_like(seconds, seed=4)
     expected = Reference(signed.artifact, signed.manifest).embed(samples)
     np.testing.assert_allclose(speaker.embed(samples), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def litert(signed: Signed) -> Speaker:
+    package = importlib.util.find_spec("ai_edge_litert")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    runtime = Path(package.submodule_search_locations[0]) / "libLiteRt.so"
+    libraries = {"runtime_library": str(runtime), "delegate_library": str(native_path("tflite_delegate"))}
+    return open_bundle(signed.folder, public_pem(), format="tflite", **libraries)
+
+
+def test_both_engines_decide_alike_on_one_voice(signed: Signed, speaker: Speaker) -> None:
+    """In one process, where both runtimes have their own kernels."""
+    other = litert(signed)
+    assert (other.info().engine, other.info().model) == (b"litert", b"models/tiny-4bit.tflite")
+    voice = speaker.enroll(speech_like(1.0))
+    for seed in range(4):
+        samples = speech_like(0.7 + seed, seed=seed)
+        found, expected = other.verify(voice, samples), speaker.verify(voice, samples)
+        assert (found.accepted, found.score) == (expected.accepted, pytest.approx(expected.score, abs=1e-5))
+    other.close()
+
+
+def test_a_runtime_that_is_not_there_is_named(signed: Signed) -> None:
+    line = refused(open_bundle, signed.folder, public_pem(), format="tflite", runtime_library="/nowhere/libLiteRt.so")
+    assert line.startswith(f"{signed.folder}/models/tiny-4bit.tflite: expected a model that the engine can load, found")
+    assert "/nowhere/libLiteRt.so" in line
+
+
+def test_the_runner_runs_within_an_app(signed: Signed, tmp_path: Path) -> None:
+    features = tmp_path / "features.safetensors"
+    safetensors.numpy.save_file({"u": np.zeros((100, 80), np.float32)}, features)
+    words = ("--features", features, "--out", tmp_path / "out", "--runs", "2", "--speed-frames", "60")
+    assert benchmark("--model", signed.folder / "models/tiny-4bit.pte", *words) == (0, "")
+    assert len(json.loads((tmp_path / "out" / "engine.json").read_text())["latency_ns"]) == 2
+    assert list(safetensors.numpy.load_file(tmp_path / "out" / "embeddings.safetensors")) == ["u"]
+    nothing = tmp_path / "nothing.pte"
+    code, text = benchmark("--model", nothing, *words)
+    assert (code, text.startswith(f"{nothing}: expected a")) == (2, True)
+    assert benchmark("--model", "m.onnx") == (2, "--model: expected a file of .pte or .tflite, found m.onnx")
 
 
 def test_a_voice_is_the_mean_direction(speaker: Speaker) -> None:

@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+STATE = {"governor": None, "clock_hz": [], "max_clock_hz": [], "temperature_mc": {}, "load_milli": None}
+
 parser = argparse.ArgumentParser()
 for name in ("--model", "--features", "--out"):
     parser.add_argument(name, type=Path)
 for name in ("--warmup", "--runs", "--speed-frames", "--threads"):
     parser.add_argument(name, type=int)
 parser.add_argument("--skip-accuracy", action="store_true")
-options = parser.parse_args()
+parser.add_argument("--sha256")
+options, _ = parser.parse_known_args()
 model = json.loads(options.model.read_text())
 
 log = options.model.with_suffix(".log")
@@ -53,6 +56,7 @@ record = {
     "runtime_version": "0",
     "model": options.model.name,
     "model_bytes": options.model.stat().st_size,
+    "model_sha256": options.sha256,
     "threads": options.threads,
     "kernels": model.get("kernels", []),
     "delegates": [],
@@ -64,6 +68,18 @@ record = {
     "resident_after_run_bytes": 300,
     "peak_bytes": 400,
     "utterances": len(features) if embeddings else 0,
+    "resumed": 0,
+    "machine": {
+        "os": "an os",
+        "kernel": "0",
+        "architecture": "none",
+        "cpu_model": "a processor",
+        "cpu_features": [],
+        "cores": 1,
+        "memory_bytes": 1,
+    },
+    "before": STATE,
+    "after": STATE,
 }
 (options.out / "engine.json").write_text(json.dumps(record))
 print("progress 2 2", file=sys.stderr, flush=True)

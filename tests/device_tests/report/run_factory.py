@@ -10,12 +10,23 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from device_tests.records import EngineRecord, Environment, ModelRun, Protocol, RunRecord
+from device_tests.records import EngineRecord, Environment, Machine, MachineState, ModelRun, Protocol, RunRecord
 from pipeline.corpus.trials import Trial
 
 Embeddings = dict[str, np.ndarray]
 BLUR = {"fp32": 0.0, "8bit": 0.01, "4bit": 0.05, "2bit": 0.6, "1bit": 1.5}
 BYTES = {"fp32": 26_534_912, "8bit": 6_700_000, "4bit": 3_390_000, "2bit": 1_760_000, "1bit": 950_000}
+
+MACHINE = Machine(
+    os="Debian 12",
+    kernel="6.1",
+    architecture="x86_64",
+    cpu_model="A processor",
+    cpu_features=("avx2",),
+    cores=2,
+    memory_bytes=1 << 34,
+)
+STATE = MachineState(governor=None, clock_hz=(), max_clock_hz=(), temperature_mc={}, load_milli=200)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ def engine_record(file: str, file_bytes: int, latency_ns: Sequence[int], *, utte
         runtime_version="1.5.1" if pte else "2.3.0",
         model=file,
         model_bytes=file_bytes,
+        model_sha256="0" * 64,
         threads=1,
         kernels=() if stock else ("conv2d_f32_pal_portable", "stats_pool_f32_portable"),
         delegates=(("XnnpackBackend",) if pte else ("XNNPACK",)) if stock else (),
@@ -69,6 +81,10 @@ def engine_record(file: str, file_bytes: int, latency_ns: Sequence[int], *, utte
         resident_after_run_bytes=base + 2 * file_bytes,
         peak_bytes=base + 3 * file_bytes,
         utterances=utterances,
+        resumed=0,
+        machine=MACHINE,
+        before=STATE,
+        after=STATE,
     )
 
 
@@ -136,6 +152,8 @@ def make_run(
             )
     run = RunRecord(
         device="host",
+        device_class="host",
+        latency_valid=True,
         started_at=datetime(2025, 1, 2, 3, 4, tzinfo=UTC),
         environment=environment(),
         protocol=protocol,

@@ -184,7 +184,7 @@ def test_markdown_tables_are_whole(built: tuple[Made, Report, Path]) -> None:
     _, report, out = built
     text = (out / "report.md").read_text()
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for block in blocks:
         assert len({line.count("|") for line in block.splitlines()}) == 1
     assert blocks[0].count("\n") == 2 + len(report.models)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_tests.drive.host import embed_with_engine
+from device_tests.drive.process import HostDevice
+from device_tests.drive.run import embed_with_engine
 from exporters.export import ExportRequest, export_artifact
 from exporters.manifest import ModelInput
 from exporters.pte.emit import weights_file_name
@@ -42,7 +43,7 @@ def test_programs_share_one_weights_file_and_give_the_same_embeddings(tmp_path: 
         runner = PteRunner(tmp_path / name)
         assert runner.manifest.weights_file == weights.name
         found[name] = runner.embed(utterance)
-        engine, _ = embed_with_engine(tmp_path / name, {"u": utterance})
+        engine, _ = embed_with_engine(HostDevice(), tmp_path / name, {"u": utterance})
         np.testing.assert_array_equal(engine["u"], found[name])
     np.testing.assert_allclose(*found.values(), rtol=1e-4, atol=1e-5)
 
@@ -50,7 +51,7 @@ def test_programs_share_one_weights_file_and_give_the_same_embeddings(tmp_path: 
     with pytest.raises(InputError, match=r"expected its weights in .*\.ptd, found no such file"):
         PteRunner(tmp_path / "tiny-4bit-split.pte")
     with pytest.raises(VoxPressError, match="the weights file"):
-        embed_with_engine(tmp_path / "tiny-4bit-split.pte", {"u": inputs["tiny-4bit-split.pte"]})
+        embed_with_engine(HostDevice(), tmp_path / "tiny-4bit-split.pte", {"u": inputs["tiny-4bit-split.pte"]})
     embedding = PteRunner(tmp_path / "tiny-4bit-split.pte", tmp_path / "elsewhere.ptd").embed(
         inputs["tiny-4bit-split.pte"]
     )

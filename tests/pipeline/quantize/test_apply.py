@@ -7,7 +7,7 @@ from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
 from pipeline.models.registry import build_model
 from pipeline.models.spec import ModelSpec
-from pipeline.quantize.apply import attach_palettes, follow_weights, press, weight_layers
+from pipeline.quantize.apply import activate_palettes, attach_palettes, follow_weights, press, weight_layers
 
 
 def _network(seed: int = 0) -> nn.Module:
@@ -98,6 +98,29 @@ def test_palettes_follow_their_weights() -> None:
     for _ in range(10):
         follow_weights(network)
     assert error() < 1.1 * fitted < behind
+
+
+def test_palettes_wait_until_they_are_active() -> None:
+    network = _network()
+    names = list(weight_layers(network))
+    before = {name: layer.weight.detach().clone() for name, layer in weight_layers(network).items()}
+    attach_palettes(network, dict.fromkeys(names, 2), active=False)
+    latent = network.get_submodule(names[1]).parametrizations.weight.original
+    with torch.no_grad():
+        latent.mul_(3.0)  # what training did before the layer's turn
+    activate_palettes(network, [names[1]])
+    follow_weights(network)
+    for name, layer in weight_layers(network).items():
+        if name == names[1]:
+            assert len(torch.unique(layer.weight)) == 4
+            # Fitted to the weights of now: a palette of those before would reach a third as far.
+            assert float((layer.weight - latent).detach().square().mean()) < 0.2 * float(
+                latent.detach().square().mean()
+            )
+        else:
+            assert torch.equal(layer.weight, before[name])
+    bits = {name: layer.node.bits for name, layer in _press(network).layers.items()}
+    assert bits == {name: 2 if name == names[1] else 32 for name in names}
 
 
 def test_a_layer_that_is_not_there_is_named() -> None:

@@ -1,10 +1,29 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pydantic
 import pytest
+from torch import nn
 
 from pipeline.errors import InputError
-from pipeline.recipe import MixedSettings, MsftSettings, Recipe
+from pipeline.models.spec import ModelSpec
+from pipeline.progress import Progress
+from pipeline.quantize.apply import weight_layers
+from pipeline.recipe import (
+    CorpusSettings,
+    MixedSettings,
+    MsftSettings,
+    Recipe,
+    SensitivitySettings,
+    SyntheticSettings,
+    UniformSettings,
+)
+from pipeline.stages import pressing
 from pipeline.stages.mixed import Sensitivity
 from pipeline.stages.msft import artifacts, compared_artifacts, jobs, layer_order, split_groups
+from pipeline.stages.run import run_recipe
+from pipeline.training.loop import History
 from pipeline.training.settings import TrainingSettings
 
 WIDTHS = {"a": 2, "b": 4, "c": 2}
@@ -66,3 +85,42 @@ def test_orders_that_cannot_be_compared() -> None:
         jobs(_recipe(compare_orders=("back-to-front",), compare_plan="4bit"))
     with pytest.raises(pydantic.ValidationError, match=r"names front-to-back, which is msft\.order"):
         _recipe(compare_orders=("front-to-back",))
+
+
+def test_each_group_gets_its_turn_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four steps to a group: layers of a group are rounded from its first step on, also in a run killed in between."""
+    seen: list[int] = []
+    real = pressing.train
+
+    def watched(network: nn.Module, *args: Any, every_step: Callable[[int], None], **kwargs: Any) -> History:
+        def look(step: int) -> None:
+            seen.append(sum(layer.weight.unique().numel() <= 4 for layer in weight_layers(network).values()))
+            every_step(step)
+            if len(seen) == 6:
+                raise KeyboardInterrupt
+
+        return real(network, *args, every_step=look, **kwargs)
+
+    monkeypatch.setattr(pressing, "train", watched)
+    steps = TrainingSettings(steps=4, batch=4, crop_frames=64, lr=1e-3, checkpoint_seconds=1e-6)
+    recipe = Recipe(
+        name="tiny",
+        model=ModelSpec(architecture="resnet10", base_channels=2, embedding_dim=8),
+        corpus=CorpusSettings(
+            synthetic=SyntheticSettings(speakers=8, sessions=1, utterances_per_session=2), heldout_share=0.25
+        ),
+        pretrain=steps,
+        uniform=UniformSettings(bits=()),
+        mixed=MixedSettings(average_bits=(2,), sensitivity=SensitivitySettings(crops=1, crop_frames=40, probes=1)),
+        msft=MsftSettings(groups=3, finetune=steps),
+    )
+
+    def run() -> None:
+        run_recipe(recipe, corpus_folder=None, out=tmp_path, until="msft", progress=Progress.silent())
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    run()
+    assert len(seen) == 12 + 1  # one step is done again: it was not saved
+    assert seen[:5] == seen[:1] * 4 + [seen[4]]
+    assert 0 < seen[0] < seen[4] == seen[5] == seen[6] < seen[9] == seen[-1]

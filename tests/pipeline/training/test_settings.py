@@ -19,3 +19,11 @@ def test_the_margin_grows_between_its_two_points() -> None:
 def test_a_margin_that_ends_before_it_begins_is_refused() -> None:
     with pytest.raises(ValueError, match="margin_full comes before margin_start"):
         TrainingSettings(steps=1, margin_start=0.5, margin_full=0.4)
+
+
+def test_the_rate_in_cycles() -> None:
+    once = TrainingSettings(steps=10, lr=0.1, final_lr=0.001, warmup_steps=3)
+    thrice = once.model_copy(update={"steps": 30, "rate_cycles": 3})
+    assert [thrice.lr_at(step) for step in range(10, 20)] == pytest.approx(
+        [once.lr_at(step) * (1 if step >= 3 else 3 / (step + 1)) for step in range(10)]
+    )  # only the first cycle is warmed up

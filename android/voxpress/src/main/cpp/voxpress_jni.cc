@@ -206,6 +206,21 @@ JNIEXPORT jdoubleArray JNICALL Java_org_voxpress_Native_verify(JNIEnv* env, jcla
   return array;
 }
 
+// text [1]: why it failed, "" if it did not.
+JNIEXPORT jint JNICALL Java_org_voxpress_Native_benchmark(JNIEnv* env, jclass, jobjectArray arguments,
+                                                          jobjectArray text) {
+  const jsize count = env->GetArrayLength(arguments);
+  std::vector<Text> words;
+  for (jsize i = 0; i < count; ++i) words.emplace_back(env, arguments, i);
+  std::vector<const char*> all;
+  for (const Text& word : words) all.push_back(word.get());
+  VoxpressError error;
+  const int32_t code = voxpress_benchmark(all.data(), all.size(), &error);
+  const jstring why = env->NewStringUTF(error.text);
+  if (why != nullptr) env->SetObjectArrayElement(text, 0, why);
+  return code;
+}
+
 JNIEXPORT jlong JNICALL Java_org_voxpress_Native_createDelegate(JNIEnv*, jclass) {
   return reinterpret_cast<jlong>(tflite_plugin_create_delegate(nullptr, nullptr, 0, nullptr));
 }

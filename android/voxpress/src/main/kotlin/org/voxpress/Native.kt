@@ -22,6 +22,9 @@ internal object Native {
     external fun verify(handle: Long, voice: ByteArray, samples: FloatArray): DoubleArray
 
     @JvmStatic
+    external fun benchmark(arguments: Array<ByteArray>, text: Array<String?>): Int
+
+    @JvmStatic
     external fun createDelegate(): Long
 
     @JvmStatic

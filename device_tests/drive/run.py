@@ -1,20 +1,18 @@
-"""Model files run on this machine: embeddings of every utterance once, then rounds of timings, all models in turn.
+"""Model files run on a device: embeddings of every utterance once, then rounds of timings, all models in turn.
 
 Every process runs one model, so that its memory figures are that model's. The rounds go over all models before the
 next begins, the fp32 control included: a ratio compares timings taken within seconds of each other.
 
-A run that is killed goes on where it was: what a model has embedded and the rounds that were complete are kept, as long
-as the model's bytes, the features and the protocol are the same.
+A run that is killed goes on where it was: embeddings that are made and rounds that are complete are kept, as
+long as the model's bytes, the features, the engines and the protocol are the same.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,16 +23,26 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from safetensors.numpy import save
 
-from device_tests.drive.engine import EngineCall, EngineCommands, engine_command, format_of, run_engine
-from device_tests.drive.environment import environment_notes, host_environment
-from device_tests.harness.speed import cut_for_speed
+from calibration.ranges import Mode
+from device_tests.drive.device import Device, EngineCall, Session
+from device_tests.drive.engine import format_of, run_engine
+from device_tests.drive.environment import environment_notes, environment_of
+from device_tests.drive.inputs import (
+    Waveform,
+    check_features,
+    check_inputs,
+    check_samples,
+    contiguous,
+    features_digest,
+    input_file,
+    write_inputs,
+)
 from device_tests.records import (
     EMBEDDINGS_FILE,
     RUN_FILE,
+    BundleIdentity,
     Embedding,
     EngineRecord,
-    Lowering,
-    Mode,
     ModelFormat,
     ModelRun,
     Protocol,
@@ -42,9 +50,9 @@ from device_tests.records import (
     read_embeddings,
     read_engine_record,
 )
+from exporters.manifest import Lowering, ModelInput
 from exporters.model_file import read_model_manifest
-from exporters.native import native_path
-from pipeline.errors import InputError, MissingToolError, VoxPressError
+from pipeline.errors import InputError, VoxPressError
 from pipeline.features.fbank import frames_of
 from pipeline.files import folder_written_whole, read_json, sha256_file, write_atomically
 from pipeline.progress import Progress, Task
@@ -65,6 +73,7 @@ class ModelFile:
     lowering: Lowering
     is_control: bool = False
     mode: Mode = "exact"
+    input: ModelInput = "fbank"
 
 
 class _Key(BaseModel):
@@ -74,48 +83,56 @@ class _Key(BaseModel):
 
     models: dict[str, str]
     features_sha256: str
+    samples_sha256: str | None
     protocol: Protocol
     engines: dict[str, str]
 
 
-def run_on_host(
+def run_on_device(
+    device: Device,
     models: Sequence[ModelFile],
     features: Mapping[str, Features],
     out: Path,
     *,
     protocol: Protocol | None = None,
     progress: Progress | None = None,
-    engines: EngineCommands | None = None,
+    bundle: BundleIdentity | None = None,
+    waveform: Waveform | None = None,
 ) -> RunRecord:
-    """Run model files on this machine; writes `out/embeddings/<file>.safetensors`, then `out/run.json`, and returns it.
+    """Run model files on a device; writes `out/embeddings/<file>.safetensors`, then `out/run.json`, and returns it.
 
-    `features`: float32 [frames, mel] by utterance. `engines` replaces the engine program of a format.
+    `features`: float32 [frames, mel] by utterance. `waveform`: the same utterances' samples, where models take these.
     Raises InputError for a model that is missing, empty or of another suffix than its format, for two of one name, and
-    for features that are empty or not float32 [frames, mel]; VoxPressError with the engine's line if an engine fails.
+    for inputs that are missing, empty or of other shapes; VoxPressError with the engine's line if an engine fails.
     """
     protocol = protocol or Protocol()
     hashes = _check_models(models)
-    check_features(features)
-    programs = {model.format: _Program.find(model.format, engines) for model in models}
-    started_at, environment = datetime.now(UTC), host_environment()
-    # From here on the folder's old results no longer belong together.
-    (out / RUN_FILE).unlink(missing_ok=True)
-    parts = _Parts(
-        folder=out / _PARTS,
-        key=_Key(
-            models=hashes,
-            features_sha256=features_digest(features),
-            protocol=protocol,
-            engines={model_format: program.digest for model_format, program in programs.items()},
-        ),
-        programs=programs,
-        utterances=sorted(features),
-    )
-    parts.write_inputs(features)
-    with (progress or _silent()).task("device run (host)", parts.steps(len(models))) as task:
-        accuracy = {model.path.name: parts.embed(model, task) for model in models}
-        rounds = [parts.round(index, models, task) for index in range(protocol.rounds)]
-    notes = environment_notes(environment)
+    check_inputs(features, waveform, {model.input for model in models})
+    started_at = datetime.now(UTC)
+    with device.open() as session:
+        engines = {model.format: session.engine_digest(model.format) for model in models}
+        # From here on the folder's old results no longer belong together.
+        (out / RUN_FILE).unlink(missing_ok=True)
+        parts = _Parts(
+            folder=out / _PARTS,
+            key=_Key(
+                models=hashes,
+                features_sha256=features_digest(features),
+                samples_sha256=None if waveform is None else features_digest(waveform.samples),
+                protocol=protocol,
+                engines=engines,
+            ),
+            session=session,
+            utterances=sorted(features),
+        )
+        write_inputs(parts.folder, features, waveform, speed_frames=protocol.speed_frames)
+        with (progress or _silent()).task(f"device run ({device.name})", parts.steps(len(models))) as task:
+            accuracy = {model.path.name: parts.embed(model, task) for model in models}
+            rounds = [parts.round(index, models, task) for index in range(protocol.rounds)]
+    environment = environment_of(next(iter(accuracy.values())))
+    notes = [*parts.notes, *environment_notes(environment)]
+    if not device.latency_valid:
+        notes.append("timings on this device mean nothing by design and are not judged")
     if parts.kept:
         notes.append(f"taken over from an interrupted run: {', '.join(parts.kept)}")
 
@@ -133,6 +150,7 @@ def run_on_host(
             format=model.format,
             lowering=model.lowering,
             mode=model.mode,
+            input=model.input,
             is_control=model.is_control,
             accuracy=accuracy[model.path.name],
             rounds=tuple(one[model.path.name] for one in rounds),
@@ -146,7 +164,10 @@ def run_on_host(
         if model.portable_kernels
     ]
     record = RunRecord(
-        device="host",
+        device=device.name,
+        device_class=device.device_class,
+        latency_valid=device.latency_valid,
+        bundle=bundle,
         started_at=started_at,
         environment=environment,
         protocol=protocol,
@@ -168,86 +189,48 @@ def _speed_frames(model: Path, features: Mapping[str, Features]) -> int:
 
 
 def embed_with_engine(
+    device: Device,
     model: Path,
     features: Mapping[str, Features],
     *,
     threads: int = 1,
     low_memory: bool = False,
     progress: Progress | None = None,
-    engines: EngineCommands | None = None,
 ) -> tuple[dict[str, Embedding], EngineRecord]:
-    """Embeddings float32 [E] of every utterance by the device engine of a model file, and the engine's record.
+    """Embeddings float32 [E] of every utterance by a device's engine of a model file, and the engine's record.
 
-    features: float32 [frames, mel] by utterance, or samples [S] for a model that takes them. Raises what `run_on_host`
-    raises.
+    features: float32 [frames, mel] by utterance, or samples [S] for a model that takes them.
+    Raises what `run_on_device` raises.
     """
     model_format = format_of(model)
-    if not all(value.ndim == 1 and value.dtype == np.float32 and value.size for value in features.values()):
+    if features and all(value.ndim == 1 for value in features.values()):
+        check_samples(features)
+    else:
         check_features(features)
-    with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
+    with tempfile.TemporaryDirectory(prefix="voxpress-") as name, device.open() as session:
         folder = Path(name)
-        (folder / "features.safetensors").write_bytes(save(_contiguous(features)))
+        (folder / "features.safetensors").write_bytes(save(contiguous(features)))
         call = EngineCall(
-            command=_Program.find(model_format, engines).command,
             model=model,
+            format=model_format,
+            sha256=sha256_file(model),
             features=folder / "features.safetensors",
-            out=folder / "out",
+            out=folder,
             # The engine's one timed run must be of a length that the model takes, as the utterances are.
             protocol=Protocol(
                 warmup=0,
                 runs=1,
+                rounds=1,
                 threads=threads,
                 low_memory=low_memory,
                 speed_frames=_speed_frames(model, features),
             ),
             skip_accuracy=False,
         )
-        call.out.mkdir()
         utterances = sorted(features)
-        with (progress or _silent()).task(f"embedding, {model_format}", len(utterances) + 1) as task:
-            record = _follow(call, utterances, task, len(utterances) + 1)
+        with (progress or _silent()).task(f"embedding, {model.name}", len(utterances) + 1) as task:
+            record = _follow(session, call, utterances, task, len(utterances) + 1)
         return read_embeddings(call.out / EMBEDDINGS_FILE), record
-
-
-def check_features(features: Mapping[str, Features]) -> None:
-    """Raise InputError unless there is at least one utterance and all are float32 [frames, mel] of one mel."""
-    if not features:
-        raise InputError("features", expected="at least one utterance", found="none")
-    mel: int | None = None
-    for utterance, value in sorted(features.items()):
-        mel = value.shape[1] if mel is None and value.ndim == 2 else mel
-        if value.dtype != np.float32 or value.ndim != 2 or value.shape[1] != mel or value.size == 0:
-            expected = f"float32 [frames, {mel if mel is not None else 'mel'}]"
-            raise InputError(f"features of {utterance!r}", expected=expected, found=f"{value.dtype} {value.shape}")
-
-
-def features_digest(features: Mapping[str, Features]) -> str:
-    """Hex sha256 over names, shapes and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for utterance, value in sorted(features.items()):
-        digest.update(f"{len(utterance.encode())} {utterance} {value.shape[0]} {value.shape[1]}\n".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class _Program:
-    """An engine: its command, and a digest of it and of the native code it runs."""
-
-    command: tuple[str, ...]
-    digest: str
-
-    @classmethod
-    def find(cls, model_format: ModelFormat, engines: EngineCommands | None) -> _Program:
-        given = (engines or {}).get(model_format)
-        command = tuple(given or engine_command(model_format))
-        code = [Path(word) for word in command if Path(word).is_file()]
-        if model_format == "tflite" and not given:
-            # Without the delegate the engine still runs files of stock ops only.
-            with suppress(MissingToolError):
-                code.append(native_path("tflite_delegate"))
-        words = [*command, *(sha256_file(path) for path in code)]
-        return cls(command, hashlib.sha256("\0".join(words).encode()).hexdigest())
 
 
 @dataclass
@@ -256,23 +239,18 @@ class _Parts:
 
     folder: Path
     key: _Key
-    programs: Mapping[ModelFormat, _Program]
+    session: Session
     utterances: list[str]
 
     def __post_init__(self) -> None:
         self.kept: list[str] = []
+        self.notes: list[str] = []
         protocol = self.key.protocol
         self._embed_steps, self._round_steps = len(self.utterances) + 1, protocol.warmup + protocol.runs
 
     def steps(self, models: int) -> int:
         """Inferences in the whole run."""
         return models * (self._embed_steps + self.key.protocol.rounds * self._round_steps)
-
-    def write_inputs(self, features: Mapping[str, Features]) -> None:
-        """The engines' inputs: all features, and a file of only the utterance that is timed, to keep memory clean."""
-        write_atomically(self.folder / "features.safetensors", save(_contiguous(features)))
-        speed = {"speed": cut_for_speed(features, self.key.protocol.speed_frames)}
-        write_atomically(self.folder / "speed.safetensors", save(speed))
 
     def accuracy_folder(self, file: str) -> Path:
         """Where a model's embeddings are."""
@@ -295,10 +273,18 @@ class _Parts:
             self.kept.append(f"embeddings of {name}")
             task.advance(self._embed_steps)
         else:
+            # Kept until it is whole: a killed engine left a journal there, from which the next one goes on.
+            working = self.folder / "working" / name
+            if not _has_key(working, key):
+                shutil.rmtree(working, ignore_errors=True)
+                write_atomically(working / _KEY_FILE, key.model_dump_json())
+            task.note(f"embedding with {name}")
+            record = self._engine(model, working, task, protocol=once)
+            if record.resumed:
+                self.kept.append(f"{record.resumed} embeddings of {name}")
             with folder_written_whole(folder) as partial:
-                task.note(f"embedding with {name}")
-                self._engine(model, partial, task, protocol=once)
-                write_atomically(partial / _KEY_FILE, key.model_dump_json())
+                shutil.copytree(working, partial, dirs_exist_ok=True)
+            shutil.rmtree(working, ignore_errors=True)
         return read_engine_record(folder)
 
     def round(self, index: int, models: Sequence[ModelFile], task: Task) -> dict[str, EngineRecord]:
@@ -312,25 +298,29 @@ class _Parts:
             turn = index % len(models)
             with folder_written_whole(folder) as partial:
                 for model in (*models[turn:], *models[:turn]):
+                    self.notes += [note for note in self.session.ready() if note not in self.notes]
                     task.note(f"timing {model.path.name}")
                     self._engine(model, partial / model.path.name, task, protocol=self.key.protocol, speed=True)
                 write_atomically(partial / _KEY_FILE, key.model_dump_json())
         return {model.path.name: read_engine_record(folder / model.path.name) for model in models}
 
-    def _engine(self, model: ModelFile, out: Path, task: Task, *, protocol: Protocol, speed: bool = False) -> None:
+    def _engine(
+        self, model: ModelFile, out: Path, task: Task, *, protocol: Protocol, speed: bool = False
+    ) -> EngineRecord:
         out.mkdir(exist_ok=True)
         call = EngineCall(
-            command=self.programs[model.format].command,
             model=model.path,
-            features=self.folder / ("speed.safetensors" if speed else "features.safetensors"),
+            format=model.format,
+            sha256=self.key.models[model.path.name],
+            features=self.folder / input_file(model.input, speed=speed),
             out=out,
             protocol=protocol,
             skip_accuracy=speed,
         )
-        _follow(call, self.utterances, task, self._round_steps if speed else self._embed_steps)
+        return _follow(self.session, call, self.utterances, task, self._round_steps if speed else self._embed_steps)
 
 
-def _follow(call: EngineCall, utterances: Sequence[str], task: Task, steps: int) -> EngineRecord:
+def _follow(session: Session, call: EngineCall, utterances: Sequence[str], task: Task, steps: int) -> EngineRecord:
     """Run an engine as `steps` steps of a task, whatever the engine itself counts."""
     reached = 0
 
@@ -339,7 +329,7 @@ def _follow(call: EngineCall, utterances: Sequence[str], task: Task, steps: int)
         task.advance(max(0, min(done, steps) - reached))
         reached = max(reached, min(done, steps))
 
-    record = run_engine(call, utterances, on_step)
+    record = run_engine(session, call, utterances, on_step)
     task.advance(steps - reached)
     return record
 
@@ -371,8 +361,3 @@ def _check_models(models: Sequence[ModelFile]) -> dict[str, str]:
             raise InputError(model.path, expected="file names that differ", found=f"{model.path.name} twice")
         hashes[model.path.name] = sha256_file(model.path)
     return hashes
-
-
-def _contiguous(features: Mapping[str, Features]) -> dict[str, Features]:
-    # safetensors writes the bytes of a view's base, not of the view.
-    return {utterance: np.ascontiguousarray(value) for utterance, value in features.items()}

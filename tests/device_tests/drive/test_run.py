@@ -16,14 +16,16 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from device_tests.drive.engine import EngineCall
-from device_tests.drive.host import ModelFile, embed_with_engine, features_digest, run_on_host
+from device_tests.drive.build import Build
+from device_tests.drive.device import EngineCall
+from device_tests.drive.inputs import features_digest
+from device_tests.drive.process import HostDevice
+from device_tests.drive.run import ModelFile, embed_with_engine, run_on_device
 from device_tests.records import Protocol, read_embeddings, read_run
 from pipeline.errors import InputError, VoxPressError
 from pipeline.progress import Progress
+from tests.device_tests.drive.fakes import fake_device
 
-FAKE = [sys.executable, str(Path(__file__).with_name("fake_engine.py"))]
-ENGINES = {"pte": FAKE, "tflite": FAKE}
 PROTOCOL = Protocol(warmup=1, runs=3, rounds=2, speed_frames=40)
 
 
@@ -57,7 +59,9 @@ def test_run_measures_every_model_in_turn_and_writes_the_record_last(tmp_path: P
     ]
     text = io.StringIO()
     progress = Progress(Console(file=text, width=200))
-    record = run_on_host(models, features(), tmp_path / "out", protocol=PROTOCOL, progress=progress, engines=ENGINES)
+    record = run_on_device(
+        fake_device(tmp_path), models, features(), tmp_path / "out", protocol=PROTOCOL, progress=progress
+    )
 
     assert read_run(tmp_path / "out") == record
     assert [entry.file for entry in record.models] == ["fp32.pte", "4bit.pte"]
@@ -85,7 +89,7 @@ def test_portable_code_and_the_mode_are_in_the_record(tmp_path: Path) -> None:
         replace(model(tmp_path, "4bit.pte", kernels=names), mode="fast"),
         model(tmp_path, "8bit.pte", kernels=names[2:]),
     ]
-    record = run_on_host(models, features(), tmp_path / "out", protocol=PROTOCOL, engines=ENGINES)
+    record = run_on_device(fake_device(tmp_path), models, features(), tmp_path / "out", protocol=PROTOCOL)
     assert [entry.mode for entry in record.models] == ["fast", "exact"]
     portable = [note for note in record.notes if "portable" in note]
     assert portable == ["4bit.pte was run by portable code: conv2d_u8_pal_4x8_portable"]
@@ -93,33 +97,38 @@ def test_portable_code_and_the_mode_are_in_the_record(tmp_path: Path) -> None:
 
 
 def test_low_memory_is_passed_to_the_engines(tmp_path: Path) -> None:
-    call = EngineCall(("engine",), Path("m"), Path("f"), Path("o"), Protocol(low_memory=True), skip_accuracy=True)
-    assert "--low-memory" in call.arguments()
-    assert "--low-memory" not in replace(call, protocol=Protocol()).arguments()
+    call = EngineCall(Path("m"), "pte", "0" * 64, Path("f"), Path("o"), Protocol(low_memory=True), skip_accuracy=True)
+    assert "--low-memory" in call.options("m", "f", "o")
+    assert "--low-memory" not in replace(call, protocol=Protocol()).options("m", "f", "o")
 
 
 def test_engine_failure_is_its_own_line_and_leaves_no_record(tmp_path: Path) -> None:
     broken = model(tmp_path, "4bit.pte", complaint="4bit.pte: expected a .pte file, found garbage")
     with pytest.raises(VoxPressError, match=r"^4bit\.pte: expected a \.pte file, found garbage$"):
-        run_on_host([broken], features(), tmp_path / "out", protocol=PROTOCOL, engines=ENGINES)
+        run_on_device(fake_device(tmp_path), [broken], features(), tmp_path / "out", protocol=PROTOCOL)
     assert not (tmp_path / "out" / "run.json").exists()
     assert not list((tmp_path / "out").rglob("*.partial-*"))
 
 
 def test_engine_that_crashes_is_named_with_its_signal(tmp_path: Path) -> None:
     crashing = model(tmp_path, "4bit.tflite", signal=int(signal.SIGSEGV))
-    with pytest.raises(VoxPressError, match=r"4bit\.tflite: .*SIGSEGV after saying: INFO: a runtime that talks$"):
-        run_on_host([crashing], features(), tmp_path / "out", protocol=PROTOCOL, engines=ENGINES)
+    with pytest.raises(
+        VoxPressError,
+        match=r"4bit\.tflite \(sha256 [0-9a-f]{64}\): .*SIGSEGV after saying: INFO: a runtime that talks$",
+    ):
+        run_on_device(fake_device(tmp_path), [crashing], features(), tmp_path / "out", protocol=PROTOCOL)
 
 
 def test_engine_that_cannot_be_started(tmp_path: Path) -> None:
-    with pytest.raises(VoxPressError, match="no-such-engine"):
-        run_on_host(
+    missing = tmp_path / "no-such-engine"
+    missing.write_text("not a program")
+    with pytest.raises(VoxPressError, match="no-such-engine: could not be started"):
+        run_on_device(
+            HostDevice(builds=lambda _: Build(missing)),
             [model(tmp_path, "4bit.pte")],
             features(),
             tmp_path / "out",
             protocol=PROTOCOL,
-            engines={"pte": ["/nowhere/no-such-engine"]},
         )
 
 
@@ -132,8 +141,12 @@ def test_engine_that_cannot_be_started(tmp_path: Path) -> None:
 )
 def test_incomplete_or_broken_embeddings_are_refused(tmp_path: Path, behaviour: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        run_on_host(
-            [model(tmp_path, "2bit.pte", **behaviour)], features(), tmp_path / "out", protocol=PROTOCOL, engines=ENGINES
+        run_on_device(
+            fake_device(tmp_path),
+            [model(tmp_path, "2bit.pte", **behaviour)],
+            features(),
+            tmp_path / "out",
+            protocol=PROTOCOL,
         )
 
 
@@ -142,10 +155,10 @@ def test_interrupted_run_keeps_what_was_done_and_says_so(tmp_path: Path) -> None
     bad = model(tmp_path, "4bit.pte", signal=int(signal.SIGKILL), die_at=3)  # in its second round
     out = tmp_path / "out"
     with pytest.raises(VoxPressError, match="SIGKILL"):
-        run_on_host([good, bad], features(), out, protocol=PROTOCOL, engines=ENGINES)
+        run_on_device(fake_device(tmp_path), [good, bad], features(), out, protocol=PROTOCOL)
     assert starts(bad) == ["accuracy", "speed", "speed"]
 
-    record = run_on_host([good, bad], features(), out, protocol=PROTOCOL, engines=ENGINES)
+    record = run_on_device(fake_device(tmp_path), [good, bad], features(), out, protocol=PROTOCOL)
     # Embeddings and the first round are kept; the second round is measured again as a whole, the good model included.
     assert starts(bad) == ["accuracy", "speed", "speed", "speed"]
     assert starts(good)[:2] == ["accuracy", "speed"]
@@ -161,11 +174,11 @@ def test_changed_features_or_model_are_measured_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for seed, accuracy_passes in ((0, 1), (0, 1), (1, 2)):
         with pytest.raises(VoxPressError, match="not today"):
-            run_on_host([good, bad], features(seed), out, protocol=PROTOCOL, engines=ENGINES)
+            run_on_device(fake_device(tmp_path), [good, bad], features(seed), out, protocol=PROTOCOL)
         assert starts(good).count("accuracy") == accuracy_passes
     model(tmp_path, "fp32.pte", scale=3.0)
     with pytest.raises(VoxPressError, match="not today"):
-        run_on_host([good, bad], features(1), out, protocol=PROTOCOL, engines=ENGINES)
+        run_on_device(fake_device(tmp_path), [good, bad], features(1), out, protocol=PROTOCOL)
     assert starts(good).count("accuracy") == 3
 
 
@@ -176,13 +189,14 @@ def test_killed_driver_resumes(tmp_path: Path) -> None:
     save_file(features(), tmp_path / "f.safetensors")
     program = (
         "import sys; from pathlib import Path; from safetensors.numpy import load_file;"
-        "from device_tests.drive.host import ModelFile, run_on_host; from device_tests.records import Protocol;"
-        "base = Path(sys.argv[1]); engine = sys.argv[2:];"
-        "run_on_host([ModelFile(base / 'fp32.pte', 'pte', 'fp32', 'stock', True),"
+        "from device_tests.drive.run import ModelFile, run_on_device; from device_tests.records import Protocol;"
+        "from tests.device_tests.drive.fakes import fake_device;"
+        "base = Path(sys.argv[1]);"
+        "run_on_device(fake_device(base), [ModelFile(base / 'fp32.pte', 'pte', 'fp32', 'stock', True),"
         "ModelFile(base / '4bit.pte', 'pte', '4bit', 'voxpress')], load_file(base / 'f.safetensors'), base / 'out',"
-        f"protocol=Protocol.model_validate_json('{PROTOCOL.model_dump_json()}'), engines={{'pte': engine}})"
+        f"protocol=Protocol.model_validate_json('{PROTOCOL.model_dump_json()}'))"
     )
-    driver = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), *FAKE], start_new_session=True)
+    driver = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], start_new_session=True)
     try:
         deadline = time.monotonic() + 30
         while not slow.path.with_suffix(".log").exists():
@@ -195,7 +209,7 @@ def test_killed_driver_resumes(tmp_path: Path) -> None:
     assert not (out / "run.json").exists()
 
     slow = model(tmp_path, "4bit.pte")
-    record = run_on_host([good, slow], features(), out, protocol=PROTOCOL, engines=ENGINES)
+    record = run_on_device(fake_device(tmp_path), [good, slow], features(), out, protocol=PROTOCOL)
     assert starts(good).count("accuracy") == 1
     assert any("embeddings of fp32.pte" in note for note in record.notes)
     assert not [path for path in out.rglob("*") if ".partial-" in path.name]
@@ -204,7 +218,7 @@ def test_killed_driver_resumes(tmp_path: Path) -> None:
 def test_a_finished_run_is_measured_afresh(tmp_path: Path) -> None:
     only = model(tmp_path, "fp32.pte")
     for _ in range(2):
-        record = run_on_host([only], features(), tmp_path / "out", protocol=PROTOCOL, engines=ENGINES)
+        record = run_on_device(fake_device(tmp_path), [only], features(), tmp_path / "out", protocol=PROTOCOL)
     assert starts(only) == ["accuracy", "speed", "speed"] * 2
     assert not any("taken over" in note for note in record.notes)
 
@@ -222,7 +236,7 @@ def test_bad_requests_are_refused_before_anything_runs(tmp_path: Path) -> None:
         ([ModelFile(good.path, "tflite", "4bit", "stock")], "expected a .tflite file"),
     ):
         with pytest.raises(InputError, match=words):
-            run_on_host(models, features(), out, protocol=PROTOCOL, engines=ENGINES)
+            run_on_device(fake_device(tmp_path), models, features(), out, protocol=PROTOCOL)
     for wrong, words in (
         ({}, "at least one utterance"),
         ({"a": np.zeros((0, 8), np.float32)}, "features of 'a'"),
@@ -230,13 +244,13 @@ def test_bad_requests_are_refused_before_anything_runs(tmp_path: Path) -> None:
         ({"a": np.zeros((4, 8))}, "float64"),
     ):
         with pytest.raises(InputError, match=words):
-            run_on_host([good], wrong, out, protocol=PROTOCOL, engines=ENGINES)
+            run_on_device(fake_device(tmp_path), [good], wrong, out, protocol=PROTOCOL)
     assert not out.exists()
 
 
 def test_embed_with_engine_takes_views(tmp_path: Path) -> None:
     wide = {"a": np.arange(80, dtype=np.float32).reshape(10, 8)[:, ::2]}
-    embeddings, record = embed_with_engine(model(tmp_path, "4bit.pte").path, wide, threads=2, engines=ENGINES)
+    embeddings, record = embed_with_engine(fake_device(tmp_path), model(tmp_path, "4bit.pte").path, wide, threads=2)
     np.testing.assert_allclose(embeddings["a"], wide["a"].mean(axis=0))
     assert record.threads == 2
     assert record.utterances == 1

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from device_tests.gates import Verdicts
+from device_tests.history import append, read_trend
+from device_tests.records import BundleIdentity
+from device_tests.report.build import build_report
+from device_tests.report.figures import Report
+from pipeline.errors import InputError
+from tests.device_tests.report.run_factory import make_run
+
+NONE = Verdicts(gates="g", results=())
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    made = make_run(tmp_path / "run", bits=("fp32", "4bit"), formats=("pte",))
+    return build_report(made.run, made.folder, made.reference, made.artifacts, made.trials, tmp_path / "out", title="t")
+
+
+def version(report: Report, number: str, days: int, **fields: object) -> Report:
+    models = tuple(model.model_copy(update=fields) if model.file == "4bit.pte" else model for model in report.models)
+    bundle = BundleIdentity(name="speaker", version=number, manifest_sha256="0" * 64)
+    started = report.started_at + timedelta(days=days)
+    return report.model_copy(update={"bundle": bundle, "started_at": started, "models": models})
+
+
+def test_versions_follow_one_another_and_a_run_counts_once(tmp_path: Path, report: Report) -> None:
+    store = tmp_path / "deep" / "history.sqlite"
+    for number, days in (("1.0.0", 0), ("1.1.0", 1), ("1.1.0", 1)):
+        append(store, version(report, number, days), NONE)
+    trend = read_trend(store, bundle="speaker", device="host")
+    assert [(row.version, row.file) for row in trend.rows if row.file == "4bit.pte"] == [
+        ("1.0.0", "4bit.pte"),
+        ("1.1.0", "4bit.pte"),
+    ]
+    assert trend.regressions == ()
+    assert read_trend(store, bundle="other").rows == ()
+
+
+def test_regressions_are_flagged(tmp_path: Path, report: Report) -> None:
+    store = tmp_path / "history.sqlite"
+    model = next(one for one in report.models if one.file == "4bit.pte")
+    latency = model.latency
+    assert latency.ratio is not None
+    assert latency.ratio_high is not None
+    slow = latency.model_copy(
+        update={
+            "ratio": 2 * latency.ratio_high,
+            "ratio_low": 1.9 * latency.ratio_high,
+            "ratio_high": 2.1 * latency.ratio_high,
+        }
+    )
+    wrong = model.device.model_copy(update={"eer": 0.9})
+    append(store, version(report, "1.0.0", 0), NONE)
+    append(store, version(report, "1.1.0", 1, latency=slow, device=wrong, file_bytes=model.file_bytes + 1), NONE)
+    found = {one.figure: one for one in read_trend(store).regressions}
+    assert set(found) == {"latency ratio", "EER", "file bytes"}
+    assert (found["EER"].before_version, found["EER"].version) == ("1.0.0", "1.1.0")
+    assert "4bit.pte" in found["EER"].line()
+
+
+def test_timings_that_mean_nothing_are_not_kept(tmp_path: Path, report: Report) -> None:
+    store = tmp_path / "history.sqlite"
+    append(store, version(report, "1.0.0", 0).model_copy(update={"latency_valid": False}), NONE)
+    assert {row.latency_ratio for row in read_trend(store).rows} == {None}
+
+
+def test_a_store_that_is_none(tmp_path: Path, report: Report) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_trend(tmp_path / "none.sqlite")
+    (tmp_path / "bad.sqlite").write_bytes(b"this is not a database at all, but a text" * 30)
+    with pytest.raises(InputError, match=r"bad\.sqlite: expected a history"):
+        read_trend(tmp_path / "bad.sqlite")
+    with pytest.raises(InputError, match=r"bad\.sqlite: expected a history"):
+        append(tmp_path / "bad.sqlite", report, NONE)
