@@ -44,7 +44,7 @@ $(OLD_RUNTIME)/.installed: | $(INSTALLED)
 # under an emulator. The wheels are fetched once per version.
 aarch64: $(AARCH64)/runtime/.fetched
 	@test -f $(AARCH64)/native/build.ninja || $(BIN)/cmake -S . -B $(AARCH64)/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/device_tests/harness/cmake/aarch64-linux-gnu.cmake -Dexecutorch_DIR=$(CURDIR)/$(AARCH64)/runtime/executorch/share/cmake
-	@$(BIN)/cmake --build $(AARCH64)/native --target voxpress_pte_runner voxpress_tflite_runner voxpress_tflite_delegate
+	@$(BIN)/cmake --build $(AARCH64)/native --target voxpress_pte_runner voxpress_tflite_runner voxpress_tflite_delegate voxpress
 
 # Tests skip the emulator where its tools are not installed, and need no compiler then.
 aarch64-if-possible: $(INSTALLED)

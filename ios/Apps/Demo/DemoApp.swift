@@ -83,9 +83,8 @@ final class DemoModel: ObservableObject {
         Task {
             do {
                 try await action(try await opened())
-            } catch VoxPressError.badInput(let message), VoxPressError.closed(let message),
-                VoxPressError.failed(let message) {
-                status = message
+            } catch let error as VoxPressError {
+                status = error.message
             } catch {
                 status = error.localizedDescription
             }

@@ -11,6 +11,13 @@ public enum VoxPressError: Error, Equatable, Sendable {
     case closed(String)
     /// The machine: no memory, a model that broke off.
     case failed(String)
+
+    /// The line in words.
+    public var message: String {
+        switch self {
+        case .badInput(let message), .closed(let message), .failed(let message): return message
+        }
+    }
 }
 
 /// What to take from a bundle; nil is the default that is named.
