@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 NATIVE := build/native
 AARCH64 := build/aarch64
 SOURCES := pipeline calibration exporters device_tests tests
-CXX_SOURCES = $(shell git ls-files '*.cc' '*.h')
+CXX_SOURCES = $(shell git ls-files '*.c' '*.cc' '*.h')
 
 .PHONY: demo test test-fast tflite-runtime kotlin native aarch64 aarch64-if-possible lint type format clean
 

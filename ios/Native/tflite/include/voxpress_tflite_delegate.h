@@ -1,5 +1,5 @@
-/* The delegate with VoxPress's ops, see exporters/tflite/native/delegate.cc: a TfLiteDelegate behind a plain pointer, so
- * that nothing of TFLite is needed here. */
+/* The delegate with VoxPress's ops, see exporters/tflite/native/delegate.cc: a TfLiteDelegate behind a plain pointer,
+ * so that nothing of TFLite is needed here. */
 #ifndef VOXPRESS_TFLITE_DELEGATE_H
 #define VOXPRESS_TFLITE_DELEGATE_H
 
