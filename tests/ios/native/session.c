@@ -1,5 +1,5 @@
-/* What a Swift importer does with voxpress.h, in C: opens a bundle, enrols from three utterances, verifies the others,
- * closes during use and twice. Files of samples are float32, little-endian.
+/* What a Swift importer does with voxpress.h, in what C and C++ share: opens a bundle, enrols from three utterances,
+ * verifies the others, closes during use and twice. Files of samples are float32, little-endian.
  *
  *   session BUNDLE KEYS SIGNATURE SAMPLES...     SIGNATURE: file of the 64 bytes that the verifier takes for valid
  *
@@ -23,7 +23,7 @@ static void* read_file(const char* path, size_t* bytes) {
   long size;
   if (file == NULL || fseek(file, 0, SEEK_END) != 0 || (size = ftell(file)) < 0) exit(2);
   rewind(file);
-  data = malloc((size_t)size + 1);
+  data = (char*)malloc((size_t)size + 1);
   if (data == NULL || fread(data, 1, (size_t)size, file) != (size_t)size) exit(2);
   data[size] = '\0';
   fclose(file);
@@ -34,7 +34,7 @@ static void* read_file(const char* path, size_t* bytes) {
 /* Stands for the platform's curve: this program has none. */
 static int32_t verify(void* context, const uint8_t* public_key, const uint8_t* message, size_t message_bytes,
                       const uint8_t* signature) {
-  Expected* expected = context;
+  Expected* expected = (Expected*)context;
   (void)public_key;
   (void)message;
   ++expected->calls;
@@ -48,7 +48,7 @@ static void require(VoxpressStatus status, VoxpressStatus wanted, const Voxpress
 }
 
 int main(int argc, char** argv) {
-  VoxpressOptions options = {0};
+  VoxpressOptions options;
   VoxpressError error;
   VoxpressInfo info;
   VoxpressDecision decision;
@@ -61,13 +61,14 @@ int main(int argc, char** argv) {
   void* signature;
   char* keys;
   if (count < 4 || count > MOST_UTTERANCES) return 2;
-  keys = read_file(argv[2], &bytes);
+  memset(&options, 0, sizeof options);
+  keys = (char*)read_file(argv[2], &bytes);
   signature = read_file(argv[3], &bytes);
   if (bytes != sizeof expected.signature) return 2;
   memcpy(expected.signature, signature, bytes);
   free(signature);
   for (i = 0; i < count; ++i) {
-    utterances[i].data = read_file(argv[4 + i], &bytes);
+    utterances[i].data = (const float*)read_file(argv[4 + i], &bytes);
     utterances[i].count = bytes / sizeof(float);
   }
 
@@ -85,7 +86,7 @@ int main(int argc, char** argv) {
   }
   if (expected.calls != 1) return 1;
   require(voxpress_info(handle, &info, &error), VOXPRESS_OK, &error);
-  voice = malloc(info.voice_bytes);
+  voice = (uint8_t*)malloc(info.voice_bytes);
   if (voice == NULL) return 1;
   require(voxpress_enroll(handle, utterances, 3, voice, &error), VOXPRESS_OK, &error);
   for (i = 3; i < count; ++i) {
