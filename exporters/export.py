@@ -43,6 +43,7 @@ FORMATS: tuple[Format, ...] = ("pte", "tflite")
 DEFAULT_UTTERANCES = 32  # for activation ranges
 VERIFIED_UTTERANCES = 8  # that palettes and algorithms of mode fast are chosen on and its files are checked on
 PALETTE_FRAMES = 300  # of each
+MAX_BATCH = 64
 
 DEFAULT_CHOICE = RangeChoice()
 
@@ -52,6 +53,11 @@ class _EmitOptions(TypedDict):
     model_input: ModelInput
     long_audio: LongAudio | None
     fast: FastProgram | None
+
+
+class _PteOptions(_EmitOptions):
+    max_seconds: float
+    max_batch: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class ExportRequest:
     fast: FastReference | None = None
     input: ModelInput = "fbank"
     chunk_seconds: float | None = None  # longer utterances are embedded as the mean of chunks of this length
+    max_batch: int = 1  # utterances of one length that a call of a .pte takes at most; a .tflite takes any number
     split_weights: bool = False  # of a .pte with our ops: into a .ptd that all programs of the artifact share
 
     @property
@@ -81,14 +88,15 @@ class ExportRequest:
         """<net>-<width>.<format>, with what is not the usual in between.
 
         `-waveform`: takes samples; `-fallback`: a palettized network written with stock ops; `-fast`: mode fast;
-        `-split`: the weights lie in a .ptd beside it.
+        `-batch<N>`: a .pte that takes up to N utterances at once; `-split`: the weights lie in a .ptd beside it.
         """
         quantized = any(node.bits < 32 for node in self.artifact.header.layers)
         fallback = "-fallback" if self.lowering == "stock" and quantized else ""
         waveform = "-waveform" if self.input == "waveform" else ""
         fast = "" if self.fast is None else "-fast"
+        batch = f"-batch{self.max_batch}" if self.format == "pte" and self.max_batch > 1 else ""
         split = "-split" if self.split_weights else ""
-        return f"{self.artifact.header.name}{waveform}{fallback}{fast}{split}.{self.format}"
+        return f"{self.artifact.header.name}{waveform}{fallback}{fast}{batch}{split}.{self.format}"
 
     def long_audio(self, max_seconds: float) -> LongAudio | None:
         """The policy for long audio. Raises InputError if a chunk is not between the shortest and longest utterance."""
@@ -101,8 +109,8 @@ class ExportRequest:
             raise InputError("--chunk-seconds", expected=expected, found=f"{self.chunk_seconds:g}")
         return LongAudio(chunk_frames=chunk_frames)
 
-    def emit(self, max_seconds: float) -> bytes:
-        """The file, not checked yet."""
+    def emit(self, max_seconds: float) -> tuple[bytes, bytes | None]:
+        """The file, and its weights if they are split off; not checked yet."""
         options: _EmitOptions = {
             "lowering": self.lowering,
             "model_input": self.input,
@@ -110,52 +118,47 @@ class ExportRequest:
             "fast": None if self.fast is None else self.fast.program,
         }
         source = self.artifact if self.fast is None else self.fast.rounded
-        if self.format == "pte":
-            return emit_pte(source, max_seconds=max_seconds, **options)
-        return emit_tflite(source, **options)
+        if self.format == "tflite":
+            return emit_tflite(source, **options), None
+        pte_options: _PteOptions = {**options, "max_seconds": max_seconds, "max_batch": self.max_batch}
+        return emit_split_pte(source, **pte_options) if self.split_weights else (emit_pte(source, **pte_options), None)
 
 
 def export_artifact(request: ExportRequest, folder: Path, *, max_seconds: float) -> ExportedFile:
-    """Write one model file into `folder`.
+    """Write one model file into `folder`, and, where they are split off, its weights, unless they are there already.
 
     Raises VerificationError, and writes nothing, if the runtime's embeddings differ from the reference network's by
     more than the mode allows (see `exporters.verify`).
     """
-    artifact, fast, name = request.artifact, request.fast, request.file_name
-    if request.split_weights:
-        return _export_split(request, folder, max_seconds=max_seconds)
-    data = request.emit(max_seconds)
-    if fast is None:
-        agreement = verify_model(data, request.format, artifact, max_seconds=max_seconds, name=name)
-    elif request.input == "fbank":
-        agreement = fast.verify(data, request.format, name=name)
-    else:
-        # The network on speech, then the front end before it on noise.
-        agreement = fast.verify(replace(request, input="fbank").emit(max_seconds), request.format, name=name)
-        fast.verify_waveform(data, request.format, name=name, max_seconds=max_seconds)
-    return _written(request, folder, data, agreement, max_seconds)
-
-
-def _export_split(request: ExportRequest, folder: Path, *, max_seconds: float) -> ExportedFile:
-    """A .pte beside the .ptd with its weights, which is written too unless it is there already."""
-    if request.format != "pte" or request.lowering != "voxpress" or request.fast is not None:
-        found = f".{request.format}, {request.lowering} ops, mode {request.mode}"
-        raise InputError("--split-weights", expected="a .pte with VoxPress ops in mode exact", found=found)
-    long_audio = request.long_audio(max_seconds)
-    data, weights = emit_split_pte(
-        request.artifact, max_seconds=max_seconds, model_input=request.input, long_audio=long_audio
-    )
-    place = folder / weights_file_name(request.artifact)
-    if place.exists() and place.read_bytes() != weights:
-        raise InputError(place, expected="the weights of this artifact", found="other bytes under their name")
+    if request.split_weights and (request.format != "pte" or request.lowering != "voxpress"):
+        found = f".{request.format}, {request.lowering} ops"
+        raise InputError("--split-weights", expected="a .pte with VoxPress ops", found=found)
+    data, weights = request.emit(max_seconds)
     with tempfile.TemporaryDirectory(prefix="voxpress-") as scratch:
-        beside = Path(scratch) / place.name
-        beside.write_bytes(weights)
-        agreement = verify_model(
-            data, "pte", request.artifact, max_seconds=max_seconds, name=request.file_name, weights=beside
-        )
-    write_atomically(place, weights)
+        beside = None
+        if weights is not None:
+            place = folder / weights_file_name(request.artifact)
+            if place.exists() and place.read_bytes() != weights:
+                raise InputError(place, expected="the weights of this artifact", found="other bytes under their name")
+            beside = Path(scratch) / place.name
+            beside.write_bytes(weights)
+        agreement = _verify(request, data, max_seconds, beside)
+    if weights is not None:
+        write_atomically(place, weights)
     return _written(request, folder, data, agreement, max_seconds)
+
+
+def _verify(request: ExportRequest, data: bytes, max_seconds: float, weights: Path | None) -> Agreement:
+    artifact, fast, name = request.artifact, request.fast, request.file_name
+    if fast is None:
+        return verify_model(data, request.format, artifact, max_seconds=max_seconds, name=name, weights=weights)
+    if request.input == "fbank":
+        return fast.verify(data, request.format, name=name, weights=weights)
+    # The network on speech, then the front end before it on noise.
+    network, _ = replace(request, input="fbank", split_weights=False).emit(max_seconds)
+    agreement = fast.verify(network, request.format, name=name)
+    fast.verify_waveform(data, request.format, name=name, max_seconds=max_seconds, weights=weights)
+    return agreement
 
 
 def _written(
@@ -272,8 +275,11 @@ def export_files(
     model_input: str = "fbank",
     chunk_seconds: float | None = None,
     split_weights: bool = False,
+    max_batch: int = 1,
 ) -> list[ExportedFile]:
     """Write an artifact in `file_format` ("pte", "tflite" or "both") into `out`; with `fast`, in mode fast."""
+    if not 1 <= max_batch <= MAX_BATCH:
+        raise InputError("--max-batch", expected=f"1 to {MAX_BATCH}", found=str(max_batch))
     if file_format not in ("pte", "tflite", "both"):
         raise InputError("--format", expected="pte, tflite or both", found=file_format)
     if model_input not in ("fbank", "waveform"):
@@ -287,7 +293,9 @@ def export_files(
     with progress.task("export", len(formats)) as task:
         for one in formats:
             lowering: Lowering = "stock" if fallback else "voxpress"
-            request = ExportRequest(artifact, label, one, lowering, reference, takes, chunk_seconds, split_weights)
+            request = ExportRequest(
+                artifact, label, one, lowering, reference, takes, chunk_seconds, max_batch, split_weights
+            )
             written.append(export_artifact(request, out, max_seconds=max_seconds))
             task.advance()
     return written

@@ -19,7 +19,7 @@ from exporters.frontend import fbank_numbers
 from exporters.native import native_path
 from pipeline.corpus.audio import AUDIO_SUFFIXES, read_utterance
 from pipeline.errors import InputError, VoxPressError
-from pipeline.features.fbank import fbank, frames_of
+from pipeline.features.fbank import fbank, features, frames_of
 from pipeline.features.spec import FrontEndSpec
 
 Floats = npt.NDArray[np.float32]
@@ -44,9 +44,9 @@ class _Tensors(ctypes.Structure):
 
 
 class FrontEnd:
-    """The C++ front end without mean normalisation: samples [S] -> log-mel [frames, mel]."""
+    """The C++ front end, with or without mean normalisation: samples [S] -> log-mel [frames, mel]."""
 
-    def __init__(self, spec: FrontEndSpec) -> None:
+    def __init__(self, spec: FrontEndSpec, *, mean_normalise: bool) -> None:
         n = fbank_numbers(spec)
         self.spec = spec
         self._library: Any = ctypes.CDLL(str(native_path("kernels_capi")))
@@ -62,7 +62,7 @@ class FrontEnd:
             n.low_hz,
             n.high_hz,
             n.window,
-            (ctypes.c_bool * 5)(*(bool(n.flags >> bit & 1) for bit in range(4)), False),
+            (ctypes.c_bool * 5)(*(bool(n.flags >> bit & 1) for bit in range(4)), mean_normalise),
         )
         by_reference = ctypes.byref(self._options)
         # Doubles are aligned as the tables and the scratch have to be.
@@ -92,24 +92,37 @@ def _memory(array: npt.NDArray[Any]) -> tuple[ctypes.c_void_p, ctypes.c_size_t]:
 def compare(audio: Path, spec: FrontEndSpec, limit: int) -> dict[str, float]:
     """Differences in log-mel over all recordings below `audio`, or `limit` of them, spread evenly.
 
-    Each is taken whole and cut to a random length. Raises InputError if there are none.
+    Each is taken whole and cut to a random length, with and without mean normalisation; `different` counts the values
+    that are not the same bit by bit. Raises InputError if there are none.
     """
     paths = sorted(path for path in audio.rglob("*") if path.suffix in AUDIO_SUFFIXES)
     if not paths:
         raise InputError(audio, expected="recordings (.wav or .flac)", found="none")
-    front_end, rng = FrontEnd(spec), np.random.default_rng(0)
+    kinds = (
+        (FrontEnd(spec, mean_normalise=False), fbank),
+        (FrontEnd(spec, mean_normalise=True), features),
+    )
+    rng = np.random.default_rng(0)
     shortest = round(spec.min_seconds * spec.sample_rate_hz)
-    values = over = 0
+    values = different = over = 0
     largest = 0.0
     chosen = paths[:: max(1, len(paths) // limit)]
     for path in chosen:
         whole = read_utterance(path, spec.sample_rate_hz, spec.min_seconds)
         for samples in (whole, whole[: int(rng.integers(shortest, len(whole) + 1))]):
-            difference = np.abs(front_end(samples) - fbank(samples, spec))
-            values += difference.size
-            over += int((difference > 1e-3).sum())
-            largest = max(largest, float(difference.max()))
-    return {"recordings": len(chosen), "values": values, "over_1e-3": over, "largest": largest}
+            for front_end, reference in kinds:
+                difference = np.abs(front_end(samples) - reference(samples, spec))
+                values += difference.size
+                different += int((difference > 0).sum())
+                over += int((difference > 1e-3).sum())
+                largest = max(largest, float(difference.max()))
+    return {
+        "recordings": len(chosen),
+        "values": values,
+        "different": different,
+        "over_1e-3": over,
+        "largest": largest,
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -74,6 +74,7 @@ class ModelManifest(BaseModel):
     ops: dict[str, int]  # versions of the custom ops that the file needs
     min_frames: PositiveInt
     max_frames: PositiveInt | None  # of one pass; None: no limit but memory
+    max_batch: PositiveInt | None = 1  # utterances of one length in one pass; None: no limit but memory
     long_audio: LongAudio | None = None  # None: an utterance longer than max_frames is refused
     weights_file: str | None = None  # the .ptd beside a .pte whose weights lie there; its name holds their digest
     frontend: FrontEndSpec
@@ -99,6 +100,7 @@ def model_manifest(
     lowering: Lowering,
     *,
     max_frames: int | None,
+    max_batch: int | None = 1,
     model_input: ModelInput = "fbank",
     long_audio: LongAudio | None = None,
     fast: FastProgram | None = None,
@@ -122,6 +124,7 @@ def model_manifest(
         ops=ops,
         min_frames=min_frames(header.frontend),
         max_frames=max_frames,
+        max_batch=max_batch,
         long_audio=long_audio,
         weights_file=weights_file,
         frontend=header.frontend,

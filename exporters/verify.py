@@ -36,6 +36,7 @@ LEAST_KERNEL_COSINE = 0.995
 # Lengths around everything that could round differently: odd, even, one more than a multiple of the total stride of 8.
 _FRAME_COUNTS = (98, 200, 301)
 _SPEECH_FRAMES = 400  # of an utterance
+_CHECKED_BATCH = 4
 
 
 def verify_model(
@@ -66,6 +67,7 @@ def verify_model(
                 length = f"{len(utterance)} {'frames' if manifest.input == 'fbank' else 'samples'}"
                 what = f"embeddings within {TOLERANCE:g} of the reference's at {length}"
                 raise VerificationError(f"{name}: expected {what}, found {error:.3g}")
+            _check_batch(runner, utterance, name)
     return agreement(pairs)
 
 
@@ -101,15 +103,17 @@ class FastReference:
             }
         self._first: tuple[str, dict[str, Floats]] | None = None
 
-    def verify(self, data: bytes, file_format: Format, *, name: str) -> Agreement:
+    def verify(self, data: bytes, file_format: Format, *, name: str, weights: Path | None = None) -> Agreement:
         """How far the model's embeddings of the utterances are from those of decode(artifact).
 
         Raises VerificationError if a cosine to them is below 0.99 or their mean below 0.999, if one to the u8 network
         in fp32 arithmetic is below 0.995, or if embeddings are not, bit by bit, those of the first file checked.
         """
         with native_chatter_held_back():
-            runner = _runner(data, file_format)
+            runner = _runner(data, file_format, weights)
             found = {key: runner.embed(features) for key, features in self._inputs.items()}
+            for one in self._inputs.values():
+                _check_batch(runner, one, name)
         for key, wanted in self._u8.items():
             cosine = agreement([(found[key], wanted)]).cosine_min
             if not cosine >= LEAST_KERNEL_COSINE:
@@ -127,13 +131,15 @@ class FastReference:
                 raise VerificationError(f"{name}: expected the embeddings of {self._first[0]}, found others for {key}")
         return result
 
-    def verify_waveform(self, data: bytes, file_format: Format, *, name: str, max_seconds: float) -> None:
+    def verify_waveform(
+        self, data: bytes, file_format: Format, *, name: str, max_seconds: float, weights: Path | None = None
+    ) -> None:
         """Check a model that takes samples against the u8 network in fp32 arithmetic on the features of noise.
 
         Raises VerificationError if a cosine is below 0.995.
         """
         with native_chatter_held_back():
-            runner = _runner(data, file_format)
+            runner = _runner(data, file_format, weights)
             rounded = _embedder(PressedNetwork(self.rounded, self.program).eval(), self.rounded.header.frontend)
             for utterance in _noise(self.rounded, max_seconds, runner.manifest):
                 pair = (
@@ -144,6 +150,23 @@ class FastReference:
                 if not cosine >= LEAST_KERNEL_COSINE:
                     what = f"{LEAST_KERNEL_COSINE:g} to the u8 network in fp32 arithmetic at {len(utterance)} samples"
                     _refuse(name, what, cosine)
+                _check_batch(runner, utterance, name)
+
+
+def _check_batch(runner: PteRunner | TfliteRunner, utterance: Floats, name: str) -> None:
+    """Check a .pte that takes several utterances: a batch of louder and softer ones against each by itself.
+
+    Raises VerificationError if one differs by more than 1e-4 relative, or at all where our own ops compute.
+    """
+    if not isinstance(runner, PteRunner) or runner.max_batch == 1 or not runner.takes(utterance.shape):
+        return
+    batch = np.stack([utterance / np.float32(1 + index) for index in range(min(runner.max_batch, _CHECKED_BATCH))])
+    alone = np.stack([runner.embed(one) for one in batch])
+    error = agreement([(runner.embed_batch(batch).ravel(), alone.ravel())]).max_relative_error
+    limit = TOLERANCE if runner.manifest.lowering == "stock" else 0.0
+    if not error <= limit:
+        what = f"embeddings of {len(batch)} utterances at once within {limit:g} of each by itself"
+        raise VerificationError(f"{name}: expected {what}, found {error:.3g}")
 
 
 def agreement(pairs: Sequence[tuple[Floats, Floats]]) -> Agreement:

@@ -240,6 +240,9 @@ def export(
         float | None,
         typer.Option(help="Embed longer audio as the mean of chunks of this length, in bounded memory."),
     ] = None,
+    max_batch: Annotated[
+        int, typer.Option(help="Utterances that one call of a .pte takes; its memory is planned for so many.")
+    ] = 1,
     split_weights: Annotated[
         bool, typer.Option(help="With --format pte: weights into a .ptd that all programs of the artifact share.")
     ] = False,
@@ -262,7 +265,11 @@ def export(
     """Write an artifact as .pte and .tflite, each checked against the reference network before it is kept."""
     if file_format == "coreml":
         _export_coreml(
-            artifact, out, max_seconds, plain=(fallback, model_input, chunk_seconds, mode, split_weights), json=json
+            artifact,
+            out,
+            max_seconds,
+            plain=(fallback, model_input, chunk_seconds, mode, split_weights, max_batch),
+            json=json,
         )
         return
     from exporters.export import export_files, fast_options
@@ -289,6 +296,7 @@ def export(
         chunk_seconds=chunk_seconds,
         fast=fast,
         split_weights=split_weights,
+        max_batch=max_batch,
     )
     if json:
         typer.echo(export_list_json(written))
@@ -305,8 +313,8 @@ def _export_coreml(artifact: Path, out: Path, max_seconds: float, *, plain: tupl
     from exporters.coreml.export import export_coreml
     from pipeline.errors import InputError
 
-    if plain != (False, "fbank", None, "exact", False):
-        found = "--fallback, --input, --chunk-seconds, --split-weights or --mode"
+    if plain != (False, "fbank", None, "exact", False, 1):
+        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch or --mode"
         raise InputError("--format coreml", expected="none of the other formats' options", found=found)
     written = export_coreml(artifact, out, max_seconds=max_seconds, precision="float16")
     if json:

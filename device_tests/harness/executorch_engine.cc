@@ -268,14 +268,15 @@ struct VoxpressEngine {
     const TensorInfo output = require(meta.output_tensor_meta(0), "the output");
     const auto float_type = ::executorch::aten::ScalarType::Float;
     const size_t rank = input.sizes().size();
-    if (input.scalar_type() != float_type || (rank != 2 && rank != 3) || input.sizes()[0] != 1) {
-      throw std::runtime_error("forward's input is no float [1, frames, mel] or [1, samples]");
+    if (input.scalar_type() != float_type || (rank != 2 && rank != 3) || input.sizes()[0] < 1) {
+      throw std::runtime_error("forward's input is no float [N, frames, mel] or [N, samples]");
     }
     if (output.scalar_type() != float_type) throw std::runtime_error("forward's output is no float");
     mel_bins = rank == 3 ? input.sizes()[2] : 0;
     max_length = input.sizes()[1];
     embedding_dim = 1;
     for (const int32_t size : output.sizes()) embedding_dim *= size;
+    embedding_dim /= input.sizes()[0];  // planned for as many utterances; one is run at a time
     // A program exported elsewhere does not say its limits; its input's planned size is one.
     max_frames = std::min<int64_t>(constant_or(program, "max_frames", max_length), max_length);
     min_frames = constant_or(program, "min_frames", 1);

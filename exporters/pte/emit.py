@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import ExecutorchBackendConfig, to_edge, to_edge_transform_and_lower
@@ -37,6 +38,8 @@ from pipeline.features.spec import FrontEndSpec
 
 # Every constant starts on a cache line, so that kernels may read codes straight from the mapped file.
 _CONSTANT_ALIGNMENT = 64
+
+_CODES = "codes"  # name of a layer's buffer, with which the names of its nodes in the graph end
 
 # What the ops are told of tensors that are not u8; they do not look at it.
 _UNUSED = Quantization(1.0, 0)
@@ -70,20 +73,22 @@ def emit_pte(
     model_input: ModelInput = "fbank",
     long_audio: LongAudio | None = None,
     fast: FastProgram | None = None,
+    max_batch: int = 1,
 ) -> bytes:
-    """The bytes of a .pte with the method `forward`: features [1, frames, mel] -> embedding [1, E].
+    """The bytes of a .pte with the method `forward`: features [N, frames, mel] -> embedding [N, E], N <= max_batch.
 
-    With the input `waveform`, forward takes samples [1, S] in [-1, 1) and makes the features itself; only `voxpress`
+    With the input `waveform`, forward takes samples [N, S] in [-1, 1) and makes the features itself; only `voxpress`
     can.
 
     `voxpress` keeps the packed codes and calls our ops; `stock` dequantizes to fp32 and calls XNNPACK and portable ops
-    only. With `fast`, activations are u8 as it says. Memory is planned for utterances of `max_seconds`; shorter ones
-    run as they are, down to the front-end's `min_seconds`. The file also answers the methods `min_frames`,
+    only. With `fast`, activations are u8 as it says. Memory is planned for `max_batch` utterances of `max_seconds`;
+    fewer and shorter ones run as they are, down to the front-end's `min_seconds`. The file also answers the methods
+    `min_frames`,
     `max_frames`, `chunk_frames` (0: none) and `voxpress_manifest` (JSON text), and for samples `window_samples` and
     `shift_samples`.
     Raises InputError if `max_seconds` is too small, or for stock ops on samples.
     """
-    options = _Options(lowering, max_seconds, model_input, long_audio, fast)
+    options = _Options(lowering, max_seconds, model_input, long_audio, fast, max_batch)
     return bytes(
         _lowered(artifact, options, ExecutorchBackendConfig(constant_tensor_alignment=_CONSTANT_ALIGNMENT)).buffer
     )
@@ -92,32 +97,39 @@ def emit_pte(
 def emit_split_pte(
     artifact: LoadedArtifact,
     *,
+    lowering: Lowering,
     max_seconds: float,
     model_input: ModelInput = "fbank",
     long_audio: LongAudio | None = None,
     fast: FastProgram | None = None,
+    max_batch: int = 1,
 ) -> tuple[bytes, bytes]:
-    """A .pte as `emit_pte` makes it of VoxPress ops, without its weights, and these as a .ptd.
+    """A .pte as `emit_pte` makes it of VoxPress ops, without its packed codes, and these as a .ptd.
 
-    All programs of one artifact, whatever they take, share one .ptd. Its name, which stands in
-    the .pte's manifest and in its method `weights_file`, is `weights_file_name(artifact)`.
+    All programs of one artifact, whatever they take and in either mode, share one .ptd: mode fast has palettes of its
+    own, but the same codes. Its name, which stands in the .pte's manifest and in its method `weights_file`, is
+    `weights_file_name(artifact)`. Raises ValueError for stock ops, which have no codes.
     """
+    if lowering != "voxpress":
+        raise ValueError("stock ops have no codes to split off")
     name = weights_file_name(artifact)
     config = ExecutorchBackendConfig(
-        constant_tensor_alignment=_CONSTANT_ALIGNMENT, external_constants=lambda _: name.removesuffix(".ptd")
+        constant_tensor_alignment=_CONSTANT_ALIGNMENT,
+        external_constants=lambda node: name.removesuffix(".ptd") if node.name.endswith(_CODES) else None,
     )
-    program = _lowered(artifact, _Options("voxpress", max_seconds, model_input, long_audio, fast, name), config)
+    options = _Options(lowering, max_seconds, model_input, long_audio, fast, max_batch, name)
+    program = _lowered(artifact, options, config)
     (weights,) = program._tensor_data.values()
     return bytes(program.buffer), bytes(weights)
 
 
 def weights_file_name(artifact: LoadedArtifact) -> str:
-    """<net>-<width>-<digest of all tensors>.ptd: weights of another artifact have another name."""
+    """<net>-<width>-<digest of all codes>.ptd: weights of another artifact have another name."""
     digest = hashlib.sha256()
     for layer in artifact.layers.values():
-        for name, tensor in sorted(layer.tensors().items()):
-            digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-            digest.update(tensor.tobytes())
+        codes = _codes(layer)
+        digest.update(f"{layer.node.name} {codes.shape}\n".encode())
+        digest.update(codes.tobytes())
     return f"{artifact.header.name}-{digest.hexdigest()[:12]}.ptd"
 
 
@@ -130,6 +142,7 @@ class _Options:
     model_input: ModelInput
     long_audio: LongAudio | None
     fast: FastProgram | None
+    max_batch: int
     weights_file: str | None = None
 
 
@@ -140,6 +153,7 @@ def _lowered(artifact: LoadedArtifact, options: _Options, config: ExecutorchBack
         artifact,
         lowering,
         max_frames=limits.maximum,
+        max_batch=options.max_batch,
         model_input=options.model_input,
         long_audio=options.long_audio,
         fast=options.fast,
@@ -158,16 +172,19 @@ def _lowered(artifact: LoadedArtifact, options: _Options, config: ExecutorchBack
     if options.model_input == "waveform":
         check_waveform(lowering)
         numbers = fbank_numbers(spec)
-        example = torch.zeros(1, samples_of(limits.maximum + 1, spec) - 1)
+        example = torch.zeros(options.max_batch, samples_of(limits.maximum + 1, spec) - 1)
         length = torch.export.Dim("samples", min=samples_of(limits.minimum, spec), max=example.shape[1])
         answers |= {"window_samples": spec.window_samples, "shift_samples": spec.shift_samples}
     else:
-        example = torch.zeros(1, limits.maximum, spec.num_mel_bins)
+        example = torch.zeros(options.max_batch, limits.maximum, spec.num_mel_bins)
         length = torch.export.Dim("frames", min=limits.minimum, max=limits.maximum)
+    axes = {1: length}
+    if options.max_batch > 1:
+        axes[0] = torch.export.Dim("batch", min=1, max=options.max_batch)
     network: nn.Module
     network = PressedNetwork(artifact, options.fast, numbers) if lowering == "voxpress" else StockNetwork(artifact)
     with torch.no_grad():
-        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=({1: length},), strict=True)
+        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=(axes,), strict=True)
     if lowering == "voxpress":
         edge = to_edge(exported, constant_methods=answers)
     else:
@@ -176,9 +193,9 @@ def _lowered(artifact: LoadedArtifact, options: _Options, config: ExecutorchBack
 
 
 class PressedNetwork(nn.Module):
-    """An artifact's program in VoxPress ops on packed codes: features [1, frames, mel] -> embedding [1, E].
+    """An artifact's program in VoxPress ops on packed codes: features [N, frames, mel] -> embedding [N, E].
 
-    With the numbers of a front end, the input is samples [1, S].
+    With the numbers of a front end, the input is samples [N, S].
     """
 
     def __init__(
@@ -194,10 +211,11 @@ class PressedNetwork(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """[1, frames, mel], or [1, S] -> [1, E]."""
+        """[N, frames, mel], or [N, S] -> [N, E]."""
         if self.numbers is not None:
             features = fbank(features, self.numbers)
-        values = {INPUT_NAME: features.view(1, features.shape[1], features.shape[2], 1)}
+        batch, frames, mel = features.shape
+        values = {INPUT_NAME: features.view(batch, frames, mel, 1)}
         for node in self.header.program:
             x = values[node.input]
             if isinstance(node, Conv2dNode):
@@ -205,7 +223,7 @@ class PressedNetwork(nn.Module):
                 values[node.name] = self.layers[_key(node.name)](x, residual)
             else:
                 values[node.name] = torch.ops.voxpress.stats_pool(x, STATS_POOL_VERSION)
-        return values[self.header.program[-1].name].view(1, self.header.embedding_dim)
+        return values[self.header.program[-1].name].view(batch, self.header.embedding_dim)
 
 
 class _PackedLayer(nn.Module):
@@ -217,8 +235,7 @@ class _PackedLayer(nn.Module):
     def __init__(self, layer: StoredLayer) -> None:
         super().__init__()
         self.node = layer.node
-        codes = layer.dense_weight().reshape(-1).view(np.uint8) if layer.codes is None else layer.codes
-        self.register_buffer("codes", torch.from_numpy(codes.copy()))
+        self.register_buffer(_CODES, torch.from_numpy(_codes(layer).copy()))
         self.register_buffer("palette", None if layer.palette is None else torch.from_numpy(layer.palette.copy()))
         self.register_buffer("scale", torch.from_numpy(layer.scale.copy()))
         self.register_buffer("bias", torch.from_numpy(layer.bias.copy()))
@@ -297,7 +314,7 @@ class StockNetwork(nn.Module):
         self.layers = nn.ModuleDict(layers)
 
     def forward(self, features: Tensor) -> Tensor:
-        """[1, frames, mel] -> [1, E]."""
+        """[N, frames, mel] -> [N, E]."""
         values = {INPUT_NAME: features.unsqueeze(1)}
         for node in self.header.program:
             x = values[node.input]
@@ -311,7 +328,7 @@ class StockNetwork(nn.Module):
         return values[self.header.program[-1].name].flatten(1)
 
     def stats_pool(self, x: Tensor) -> Tensor:
-        """[1, C, frames, mel] -> [1, 2 * mel * C, 1, 1], in the mel-major order of the program's stats_pool."""
+        """[N, C, frames, mel] -> [N, 2 * mel * C, 1, 1], in the mel-major order of the program's stats_pool."""
         statistics = torch.stack([x.mean(dim=2), (x.var(dim=2, unbiased=True) + STATS_POOL_EPSILON).sqrt()], dim=1)
         return statistics.transpose(2, 3).flatten(1)[:, :, None, None]
 
@@ -346,6 +363,11 @@ class _StockLinear(nn.Module):
 
 def _folded_weight(layer: StoredLayer) -> Tensor:
     return torch.from_numpy(layer.dense_weight() * layer.scale[:, None, None, None])
+
+
+def _codes(layer: StoredLayer) -> npt.NDArray[np.uint8]:
+    """The layer's packed codes, or the bytes of its weights if it has none."""
+    return layer.dense_weight().reshape(-1).view(np.uint8) if layer.codes is None else layer.codes
 
 
 def _key(name: str) -> str:

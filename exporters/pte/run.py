@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class PteRunner:
-    """A loaded .pte: features [frames, mel] or samples [S] -> embedding [E], one utterance at a time.
+    """A loaded .pte: features [frames, mel] or samples [S] -> embedding [E], one utterance at a time or several.
 
     Weights that lie in a .ptd are taken from `weights`, else from where the .pte says, beside it. Raises InputError
     naming the file if it cannot be loaded, MissingToolError if our op library is not built.
@@ -39,8 +40,9 @@ class PteRunner:
             sizes = self._forward.metadata.input_tensor_meta(0).sizes()
         except (RuntimeError, KeyError, IndexError) as error:
             raise InputError(self.name, expected="a whole ExecuTorch file", found=str(error)) from error
-        if len(sizes) not in (2, 3) or sizes[0] != 1:
-            raise InputError(self.name, expected="an input [1, frames, mel] or [1, samples]", found=str(list(sizes)))
+        if len(sizes) not in (2, 3) or sizes[0] < 1:
+            raise InputError(self.name, expected="an input [N, frames, mel] or [N, samples]", found=str(list(sizes)))
+        self.max_batch = int(sizes[0])
         self.input: ModelInput = "fbank" if len(sizes) == 3 else "waveform"
         self._rest = tuple(int(size) for size in sizes[2:])
         # A program exported elsewhere does not say its limits; its input's planned size is one.
@@ -71,23 +73,37 @@ class PteRunner:
         text = self._answer(MANIFEST_KEY, None)
         return None if text is None else parse_manifest(text, self.name)
 
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether features [frames, mel] or samples [S] of this shape go through the model in one pass."""
+        shortest, longest = self._limits
+        return len(shape) == 1 + len(self._rest) and tuple(shape[1:]) == self._rest and shortest <= shape[0] <= longest
+
     def embed(self, utterance: Floats) -> Floats:
         """Embedding float32 [E] of features float32 [frames, mel] or samples float32 [S] in one pass.
 
         Raises InputError if the model does not take an utterance of this shape, or fails on it.
         """
-        shortest, longest = self._limits
-        expected = f"[{', '.join([f'{shortest}..{longest}', *map(str, self._rest)])}]"
-        fits = utterance.ndim == 1 + len(self._rest) and utterance.shape[1:] == self._rest
-        if not fits or not shortest <= len(utterance) <= longest:
+        embedding: Floats = self.embed_batch(utterance[None])[0]
+        return embedding
+
+    def embed_batch(self, utterances: Floats) -> Floats:
+        """Embeddings float32 [N, E] of features [N, frames, mel] or samples [N, S] in one pass.
+
+        Raises InputError if the model does not take utterances of this shape, or so many, or fails on them.
+        """
+        count, *shape = utterances.shape
+        expected = f"[{', '.join(['{}..{}'.format(*self._limits), *map(str, self._rest)])}]"
+        if not self.takes(shape):
             kind = "features" if self._rest else "waveform"
-            raise InputError(f"{self.name}: {kind}", expected=expected, found=str(list(utterance.shape)))
-        values = torch.from_numpy(np.ascontiguousarray(utterance, dtype=np.float32))[None]
+            raise InputError(f"{self.name}: {kind}", expected=expected, found=str(shape))
+        if not 1 <= count <= self.max_batch:
+            raise InputError(self.name, expected=f"1 to {self.max_batch} utterances at once", found=str(count))
+        values = torch.from_numpy(np.ascontiguousarray(utterances, dtype=np.float32))
         try:
-            (embedding,) = self._forward.execute([values])
+            (embeddings,) = self._forward.execute([values])
         except RuntimeError as error:
             raise InputError(self.name, expected=f"a model that runs {expected}", found=str(error)) from error
-        return np.array(embedding.numpy().reshape(-1), dtype=np.float32)
+        return np.array(embeddings.numpy().reshape(count, -1), dtype=np.float32)
 
     def _answer(self, method: str, missing: Any) -> Any:
         if method not in self._program.method_names:

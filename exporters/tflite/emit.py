@@ -140,7 +140,13 @@ class _Writer(ABC):
         embedding = self.graph.value(OUTPUT_NAME, (1, header.embedding_dim))
         self.reshape(last.index, embedding, (-1, header.embedding_dim))
         manifest = model_manifest(
-            self.artifact, lowering, max_frames=None, model_input=model_input, long_audio=long_audio, fast=self.fast
+            self.artifact,
+            lowering,
+            max_frames=None,
+            max_batch=None,
+            model_input=model_input,
+            long_audio=long_audio,
+            fast=self.fast,
         )
         return self.graph.finish(
             inputs={source_name: source},

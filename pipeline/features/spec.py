@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,7 +38,7 @@ class FrontEndSpec(BaseModel):
     dither: Annotated[_NotNegative, Field(le=0)] = 0.0
     preemphasis: Annotated[_NotNegative, Field(le=1)] = 0.97
     remove_dc_offset: StrictBool = True
-    num_mel_bins: Annotated[StrictInt, Field(ge=1, le=256)] = 80
+    num_mel_bins: Annotated[StrictInt, Field(ge=3, le=256)] = 80  # kaldi-native-fbank takes no fewer
     low_hz: _NotNegative = 20.0
     high_hz: _Real = 0.0  # 0: up to half the sample rate; negative: that far below it
     use_power: StrictBool = True
@@ -54,6 +56,11 @@ class FrontEndSpec(BaseModel):
             raise ValueError(f"frame_shift_ms {self.frame_shift_ms} is less than a sample")
         if round(self.min_seconds * self.sample_rate_hz) < self.window_samples:
             raise ValueError(f"min_seconds {self.min_seconds} is shorter than a frame")
+        if self.fft_size % 2:
+            raise ValueError(f"a frame of {self.fft_size} samples: the FFT takes an even number")
+        empty = self._empty_mel_bin()
+        if empty is not None:
+            raise ValueError(f"num_mel_bins {self.num_mel_bins}: no frequency of the FFT lies in bin {empty}")
         return self
 
     @property
@@ -67,10 +74,30 @@ class FrontEndSpec(BaseModel):
         return int(self.sample_rate_hz * 0.001 * self.frame_shift_ms)
 
     @property
+    def fft_size(self) -> int:
+        """Samples that the FFT takes: a frame, with zeros behind it up to a power of two."""
+        return 1 << (self.window_samples - 1).bit_length() if self.round_to_power_of_two else self.window_samples
+
+    @property
     def high_edge_hz(self) -> float:
         """Upper edge of the last mel bin in Hz."""
         return self.high_hz if self.high_hz > 0 else self.sample_rate_hz / 2 + self.high_hz
 
+    def _empty_mel_bin(self) -> int | None:
+        """The first mel bin that would always be zero, if there is one; kaldi-native-fbank refuses such."""
+        half = self.fft_size // 2
+        frequencies = [_mel(k * self.sample_rate_hz / self.fft_size) for k in range(half)]
+        low, high = _mel(self.low_hz), _mel(self.high_edge_hz)
+        edges = [low + (high - low) * m / (self.num_mel_bins + 1) for m in range(self.num_mel_bins + 2)]
+        for m in range(self.num_mel_bins):
+            if bisect_right(frequencies, edges[m]) >= bisect_left(frequencies, edges[m + 2]):
+                return m
+        return None
+
     def write(self, folder: Path) -> None:
         """Write the specification as `frontend.json` into `folder`."""
         (folder / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _mel(hz: float) -> float:
+    return 1127.0 * math.log1p(hz / 700.0)

@@ -7,16 +7,19 @@
 #include "conv_u8/multiply.h"
 #include "conv_u8/position.h"
 #include "conv_u8/weights.h"
+#include "conv_u8/window_sums.h"
 
 namespace voxpress {
 namespace {
 
 constexpr int64_t kGatherBudgetBytes = 128 << 10;     // of gathered rows at a time
 constexpr int64_t kSlotBytes = kBytes * kInputBytes;  // of kBytes inputs of a row
+constexpr bool kBytesAreInputs = kInputBytes == 1 && kGatheredFlip == 0;
 
 struct DirectPlan {
   int64_t taps;
-  int64_t depth;  // input channels of a group
+  int64_t depth;   // input channels of a group
+  bool pointwise;  // the rows are the pixels of the input
   int64_t row_bytes;
   int64_t steps;
   int64_t slots;
@@ -31,6 +34,8 @@ struct DirectPlan {
   DirectPlan(const Conv2dShape& s, const Share& share) {
     taps = s.kernel_frames * s.kernel_mel;
     depth = s.in_channels / s.groups;
+    pointwise =
+        taps == 1 && s.groups == 1 && s.stride_frames == 1 && s.stride_mel == 1 && s.pad_frames == 0 && s.pad_mel == 0;
     row_bytes = taps * depth;
     steps = ceil_div(row_bytes, kDepth);
     slots = ceil_div(row_bytes, kBytes);
@@ -48,16 +53,15 @@ struct DirectPlan {
 // Large enough for every share of the positions.
 struct DirectScratch {
   uint8_t* gathered;
-  float* windows;
+  unsigned char* windows;
   int64_t bytes = 0;
 
   DirectScratch(const Conv2dShape& s, unsigned char* start) {
     const DirectPlan plan(s, {});
-    const int64_t gathered_bytes = most(kGatherBudgetBytes, plan.slots * kRows * kSlotBytes);
-    const int64_t rows = most(kRows, kGatherBudgetBytes / (plan.slots * kSlotBytes));
+    const int64_t gathered_bytes = most(kGatherBudgetBytes, round_up(plan.slots * kRows * kSlotBytes, 64));
     gathered = start;
-    windows = reinterpret_cast<float*>(start + gathered_bytes);
-    bytes = gathered_bytes + round_up((rows + kRows) * static_cast<int64_t>(sizeof(float)), 64);
+    windows = start + gathered_bytes;
+    bytes = gathered_bytes + WindowSums::scratch_bytes(s);
   }
 };
 
@@ -72,6 +76,9 @@ class RowWriter {
       if (part == kBytes) {
         store_gathered(slot_, load<U8s>(source));
         slot_ += step_;
+      } else if (part == kBytes / 2) {  // of a size that is known, as the next one is not
+        std::memcpy(slot_ + at_, source, kBytes / 2);
+        advance(part);
       } else {
         std::memcpy(slot_ + at_, source, static_cast<size_t>(part));
         advance(part);
@@ -92,7 +99,7 @@ class RowWriter {
 
   // Behind the last byte.
   void end() {
-    if (at_ > 0) store_gathered(slot_, load<U8s>(slot_));
+    if (!kBytesAreInputs && at_ > 0) store_gathered(slot_, load<U8s>(slot_));
   }
 
  private:
@@ -112,7 +119,7 @@ class RowWriter {
 
 // Gathers the inputs of one position; `input` is that of the channel group.
 void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* input, const Position& position,
-                RowWriter row) {
+                RowWriter* row) {
   const Conv2dShape& s = call.shape->conv;
   const auto zero = static_cast<uint8_t>(call.shape->in.zero);
   const int64_t mel0 = position.first_mel(s);
@@ -122,45 +129,42 @@ void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t*
   const bool side_by_side = s.groups == 1 && mel0 >= 0 && mel0 + s.kernel_mel <= s.in_mel;
   for (int64_t frame = frame0; frame < frame0 + s.kernel_frames; ++frame) {
     if (frame < 0 || frame >= s.in_frames) {
-      row.fill(zero, s.kernel_mel * plan.depth);
+      row->fill(zero, s.kernel_mel * plan.depth);
       continue;
     }
     const uint8_t* line_input = utterance + frame * s.in_mel * s.in_channels;
     if (side_by_side) {
-      row.copy(line_input + mel0 * s.in_channels, s.kernel_mel * plan.depth);
+      row->copy(line_input + mel0 * s.in_channels, s.kernel_mel * plan.depth);
       continue;
     }
     for (int64_t mel = mel0; mel < mel0 + s.kernel_mel; ++mel) {
       if (mel >= 0 && mel < s.in_mel) {
-        row.copy(line_input + mel * s.in_channels, plan.depth);
+        row->copy(line_input + mel * s.in_channels, plan.depth);
       } else {
-        row.fill(zero, plan.depth);
+        row->fill(zero, plan.depth);
       }
     }
   }
-  row.fill(zero, plan.steps * kDepth - plan.row_bytes);
-  row.end();
-}
-
-// The sum of a gathered row.
-float sum_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t* row) {
-  int32_t sum = 0;
-  for (int64_t k = 0; k < plan.row_bytes; ++k) {
-    sum += input_at(row + k / kBytes * plan.rows * kSlotBytes, k % kBytes);
-  }
-  return static_cast<float>(sum - static_cast<int32_t>(plan.row_bytes) * call.shape->in.zero);
 }
 
 void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_group, int64_t first, int64_t groups,
             const DirectScratch& scratch) {
   const uint8_t* input = static_cast<const uint8_t*>(call.tensors->input) + channel_group * plan.depth;
   Position position(call.shape->conv, first);
-  for (int64_t row = 0; row < groups * plan.rows; ++row) {
-    uint8_t* target = scratch.gathered + row / plan.rows * plan.group_bytes + row % plan.rows * kSlotBytes;
-    // Rows behind the last position are multiplied like the others, and not written: any position does for them.
-    gather_row(call, plan, input, position, {target, plan.rows * kSlotBytes});
-    if (first + row + 1 < plan.range.end) position.advance();
-    if (call.finish.offset != nullptr) scratch.windows[row] = sum_row(call, plan, target);
+  for (int64_t g = 0; g < groups; ++g) {
+    uint8_t* target = scratch.gathered + g * plan.group_bytes;
+    for (int64_t m = 0; m < plan.rows; ++m, ++first, target += kSlotBytes) {
+      // Rows behind the last position are multiplied like the others, and not written: any position does for them.
+      RowWriter row(target, plan.rows * kSlotBytes);
+      if (plan.pointwise) {
+        row.copy(input + least(first, plan.range.end - 1) * plan.depth, plan.depth);
+      } else {
+        gather_row(call, plan, input, position, &row);
+        if (first + 1 < plan.range.end) position.advance();
+      }
+      row.fill(static_cast<uint8_t>(call.shape->in.zero), plan.steps * kDepth - plan.row_bytes);
+      row.end();
+    }
   }
 }
 
@@ -178,29 +182,36 @@ struct MultiplyGroup {
 // Sums of positions [..][kPanel] and where they belong.
 struct SummedPositions {
   const int32_t* sums;
-  const float* windows;
+  const float* windows;  // by position
   int64_t first;
   int64_t count;
   int64_t first_channel;
   int64_t channels;
 };
 
+// kCount positions from m on, kInts channels of each; only the first of them may exist.
+template <int kCount>
+VOXPRESS_INLINE void write_some(const Conv2dU8Call& call, const FinishLanes& lanes, const SummedPositions& summed,
+                                F32s multiplier, int64_t m, int v) {
+  const int64_t channel = summed.first_channel + v * kInts;
+  F32s t[kCount];
+  VOXPRESS_UNROLL
+  for (int j = 0; j < kCount; ++j) {
+    t[j] = __builtin_convertvector(load<S32s>(summed.sums + (m + j) * kPanel + v * kInts), F32s) * multiplier;
+  }
+  finish<kCount>(call, lanes,
+                 {(summed.first + m) * call.shape->conv.out_channels + channel, channel, summed.channels - v * kInts,
+                  summed.count - m},
+                 summed.windows + summed.first + m, t);
+}
+
 void write_positions(const Conv2dU8Call& call, const SummedPositions& summed) {
   const FinishLanes lanes(call);
-  const int64_t out_channels = call.shape->conv.out_channels;
   for (int v = 0; v < kVectors && v * kInts < summed.channels; ++v) {
-    const int64_t channel = summed.first_channel + v * kInts;
-    const int64_t channels = summed.channels - v * kInts;
-    const F32s multiplier = load<F32s>(call.finish.multiplier + channel);
-    for (int64_t m = 0; m < summed.count; m += kTogether) {
-      F32s t[kTogether];
-      VOXPRESS_UNROLL
-      for (int j = 0; j < kTogether; ++j) {
-        t[j] = __builtin_convertvector(load<S32s>(summed.sums + (m + j) * kPanel + v * kInts), F32s) * multiplier;
-      }
-      finish<kTogether>(call, lanes, {(summed.first + m) * out_channels + channel, channel, channels, summed.count - m},
-                        summed.windows + m, t);
-    }
+    const F32s multiplier = load<F32s>(call.finish.multiplier + summed.first_channel + v * kInts);
+    int64_t m = 0;
+    for (; m + kTogether <= summed.count; m += kTogether) write_some<kTogether>(call, lanes, summed, multiplier, m, v);
+    for (; m < summed.count; m += 2) write_some<2>(call, lanes, summed, multiplier, m, v);
   }
 }
 
@@ -244,21 +255,24 @@ void direct_run(const Conv2dU8Call& call) {
   const DirectPlan plan(s, call.share);
   const DirectScratch scratch(s, call.scratch);
   const int64_t block = plan.groups_per_block * plan.rows;
+  WindowSums windows(s, scratch.windows);
   for (int64_t group = 0; group < s.groups; ++group) {
+    if (call.finish.offset != nullptr) windows.begin(call, group, plan.range.begin);
     for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
       const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
       gather(call, plan, group, first, groups, scratch);
+      if (call.finish.offset != nullptr) windows.reach(least(first + groups * plan.rows, plan.range.end));
       for (int64_t p = 0; p < plan.panels; ++p) {
         const unsigned char* panel = call.prepared + (group * plan.panels + p) * plan.panel_bytes;
         for (int64_t g = 0; g < groups; ++g) {
-          alignas(kBytes) int32_t sums[(kRows + kTogether) * kPanel];
+          alignas(kBytes) int32_t sums[(kRows + 1) * kPanel];
           WithSteppedRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel,
                                                      plan.steps, sums);
-          std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kTogether * kPanel);  // no sums, but converted
+          std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kPanel);  // no sums, but may be converted
           const int64_t position = g * plan.rows;
-          write_positions(call, {sums, scratch.windows + position, first + position,
-                                 least(plan.rows, plan.range.end - first - position), group * plan.outputs + p * kPanel,
-                                 least(kPanel, plan.outputs - p * kPanel)});
+          write_positions(
+              call, {sums, windows.windows(), first + position, least(plan.rows, plan.range.end - first - position),
+                     group * plan.outputs + p * kPanel, least(kPanel, plan.outputs - p * kPanel)});
         }
       }
     }

@@ -115,7 +115,10 @@ VOXPRESS_INLINE void finish(const Conv2dU8Call& call, const FinishLanes& lanes, 
   if (place.count >= kCount && place.channels >= kInts) {
     finish_whole<kCount>(call, lanes, place, windows, t);
   } else {
-    finish_ragged<kCount>(call, lanes, place, windows, t);
+    F32s values[kCount];  // not t itself, which would then have to lie in memory
+    VOXPRESS_UNROLL
+    for (int j = 0; j < kCount; ++j) values[j] = t[j];
+    finish_ragged<kCount>(call, lanes, place, windows, values);
   }
 }
 

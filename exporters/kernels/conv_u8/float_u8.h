@@ -37,25 +37,31 @@ struct FloatPlan {
   }
 };
 
-// Input k of one position, [k * rows] of `target`. What lies outside is zero.
+// Inputs k of `count` positions side by side along mel, from `position` on: [k][rows] of `target`. What lies outside is
+// zero.
 void gather_floats(const Conv2dU8Call& call, const FloatPlan& plan, const float* input, const Position& position,
-                   float* target) {
+                   int64_t count, float* target) {
   const Conv2dShape& s = call.shape->conv;
-  const int64_t rows = plan.rows;
-  const int64_t mel0 = position.first_mel(s);
-  const int64_t frame0 = position.first_frame(s);
+  const int64_t step = s.stride_mel * s.in_channels;
   const float* utterance = input + position.n() * s.in_frames * s.in_mel * s.in_channels;
-  const bool mel_inside = mel0 >= 0 && mel0 + s.kernel_mel <= s.in_mel;
-  for (int64_t frame = frame0; frame < frame0 + s.kernel_frames; ++frame) {
+  for (int64_t dt = 0; dt < s.kernel_frames; ++dt) {
+    const int64_t frame = position.first_frame(s) + dt;
     const bool frame_inside = frame >= 0 && frame < s.in_frames;
-    const float* pixel = utterance + (frame * s.in_mel + mel0) * s.in_channels;
-    if (frame_inside && mel_inside && s.groups == 1) {  // the taps of one frame lie side by side
-      for (int64_t i = 0; i < s.kernel_mel * plan.depth; ++i, target += rows) *target = pixel[i];
-      continue;
-    }
-    for (int64_t mel = mel0; mel < mel0 + s.kernel_mel; ++mel, pixel += s.in_channels) {
-      const bool inside = frame_inside && mel >= 0 && mel < s.in_mel;
-      for (int64_t i = 0; i < plan.depth; ++i, target += rows) *target = inside ? pixel[i] : 0.0f;
+    for (int64_t df = 0; df < s.kernel_mel; ++df) {
+      // Positions begin..end have this tap inside.
+      const int64_t mel = position.first_mel(s) + df;
+      const int64_t begin = mel < 0 ? least(count, ceil_div(-mel, s.stride_mel)) : 0;
+      const int64_t end = frame_inside ? most(begin, least(count, ceil_div(s.in_mel - mel, s.stride_mel))) : begin;
+      const float* pixel = utterance + (frame * s.in_mel + mel) * s.in_channels;
+      for (int64_t i = 0; i < plan.depth; ++i, target += plan.rows) {
+        for (int64_t m = 0; m < begin; ++m) target[m] = 0.0f;
+        if (step == 1) {  // one channel: side by side
+          for (int64_t m = begin; m < end; ++m) target[m] = pixel[m];
+        } else {
+          for (int64_t m = begin; m < end; ++m) target[m] = pixel[m * step + i];
+        }
+        for (int64_t m = end; m < count; ++m) target[m] = 0.0f;
+      }
     }
   }
 }
@@ -141,18 +147,24 @@ void float_run(const Conv2dU8Call& call) {
   const Conv2dShape& s = call.shape->conv;
   const FloatPlan plan(s, call.share);
   auto* gathered = reinterpret_cast<float*>(call.scratch);
+  std::memset(gathered, 0, static_cast<size_t>(plan.row_floats * plan.rows) * sizeof(float));
   for (int64_t group = 0; group < s.groups; ++group) {
     const float* input = static_cast<const float*>(call.tensors->input) + group * plan.depth;
     Position position(s, plan.range.begin);
     for (int64_t first = plan.range.begin; first < plan.range.end; first += plan.rows) {
       const int64_t count = least(plan.rows, plan.range.end - first);
+      // Rows behind the last position are multiplied like the others, and not written: any number does for them.
+      for (int64_t m = 0; m < count;) {
+        const int64_t together = least(count - m, position.left_in_line());
+        gather_floats(call, plan, input, position, together, gathered + m);
+        position.advance(together);
+        m += together;
+      }
       float windows[kFloatRows + kFloatTogether] = {};
-      for (int64_t m = 0; m < plan.rows; ++m) {
-        // Rows behind the last position are multiplied like the others, and not written: any position does for them.
-        gather_floats(call, plan, input, position, gathered + m);
-        if (first + m + 1 < plan.range.end) position.advance();
-        if (call.finish.offset == nullptr) continue;
-        for (int64_t k = 0; k < plan.row_floats; ++k) windows[m] = windows[m] + gathered[k * plan.rows + m];
+      if (call.finish.offset != nullptr) {
+        for (int64_t k = 0; k < plan.row_floats; ++k) {
+          for (int64_t m = 0; m < count; ++m) windows[m] = windows[m] + gathered[k * plan.rows + m];
+        }
       }
       for (int64_t p = 0; p < plan.panels; ++p) {
         alignas(kBytes) float sums[(kFloatRows + kFloatTogether) * kPanel];

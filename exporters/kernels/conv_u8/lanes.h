@@ -8,13 +8,17 @@
 //   round_product                    (a * b + 2^14) >> 15
 //   magnitude, larger                |a|; max(a, b)
 //   dot_lanes                        sum[o] + the products of kDepth inputs and kDepth weights of lane o
+//   add_bytes                        sum + bytes, in any lanes of the half of the vector that the bytes are in
+//   largest_of_eight, sums_of_eight  of the lanes of each of eight vectors: of their first halves, then of their
+//   second;
+//                                    vectors that are not shared between tiles have all in the first eight
 //
 // and, for the loop that takes nearly all the time, how inputs and weights are to lie in memory:
 //
 //   kDotDepth, kInputBytes  products that are summed in a lane at a time, and the bytes of an input in its row
 //   kInputSteps             times kDotDepth inputs are loaded at a time
 //   store_transformed       16-bit numbers as inputs
-//   store_gathered          bytes as inputs; input_at reads one again
+//   store_gathered          bytes as inputs
 //   arrange_step            weights of kDepth inputs from [kPanel][kDepth] to what dot wants
 //   dot<step>               sum[o] += the products of kDotDepth inputs, the same for all o, and kDotDepth weights of o
 //

@@ -68,9 +68,6 @@ VOXPRESS_INLINE void store_gathered(uint8_t* target, U8s bytes) {
   store(target, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(inputs)));
   store(target + kBytes, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(inputs, 1)));
 }
-VOXPRESS_INLINE int32_t input_at(const uint8_t* row, int64_t k) {
-  return load<int16_t>(row + k * kInputBytes) + kGatheredFlip;
-}
 
 // [kPanel][4] to [2][kPanel][2].
 VOXPRESS_INLINE void arrange_step(int8_t* step) {
@@ -110,6 +107,20 @@ VOXPRESS_INLINE void largest_of_eight(const U16s* v, int32_t* result) {
   auto* target = reinterpret_cast<__m256i*>(result);
   _mm256_storeu_si256(target, _mm256_cvtepu16_epi32(_mm256_castsi256_si128(all)));
   _mm256_storeu_si256(target + 1, _mm256_cvtepu16_epi32(_mm256_extracti128_si256(all, 1)));
+}
+
+VOXPRESS_INLINE S32s add_bytes(S32s sum, U8s bytes) {
+  return sum + (S32s)_mm256_sad_epu8((__m256i)bytes, _mm256_setzero_si256());
+}
+
+VOXPRESS_INLINE void sums_of_eight(const S32s* v, int32_t* result) {
+  for (int four = 0; four < 8; four += 4) {
+    const __m256i low = _mm256_hadd_epi32((__m256i)v[four], (__m256i)v[four + 1]);
+    const __m256i high = _mm256_hadd_epi32((__m256i)v[four + 2], (__m256i)v[four + 3]);
+    const __m256i halves = _mm256_hadd_epi32(low, high);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(result + four), _mm256_castsi256_si128(halves));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(result + 8 + four), _mm256_extracti128_si256(halves, 1));
+  }
 }
 
 // Rounded to 0..255 and at least `low`; of each 16 bytes the first four are from values[0], the next from values[1].

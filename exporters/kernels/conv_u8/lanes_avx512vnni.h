@@ -69,7 +69,6 @@ VOXPRESS_INLINE void store_transformed(uint8_t* target, S16s low, S16s high) {
   store(target, narrow(low, high) ^ kTransformedFlip);
 }
 VOXPRESS_INLINE void store_gathered(uint8_t* target, U8s bytes) { store(target, bytes); }
-VOXPRESS_INLINE int32_t input_at(const uint8_t* row, int64_t k) { return row[k]; }
 VOXPRESS_INLINE void arrange_step(int8_t*) {}
 
 VOXPRESS_INLINE S32s load_weights(const int8_t* weights) { return load<S32s>(weights); }
@@ -81,8 +80,6 @@ VOXPRESS_INLINE void dot(S32s inputs, const S32s (&weights)[kVectors], S32s (&su
   for (int v = 0; v < kVectors; ++v) sum[v] = dot_lanes(sum[v], inputs, weights[v]);
 }
 
-// The largest of the lanes of each of eight vectors: of the first half of the lanes in result[0..8), of the second in
-// result[8..16).
 VOXPRESS_INLINE void largest_of_eight(const U16s* v, int32_t* result) {
   const auto merge16 = [](U16s a, U16s b) {
     return _mm512_max_epu16(_mm512_unpacklo_epi16((__m512i)a, (__m512i)b),
@@ -98,6 +95,22 @@ VOXPRESS_INLINE void largest_of_eight(const U16s* v, int32_t* result) {
   const __m512i halves = _mm512_max_epu16(all, _mm512_shuffle_i32x4(all, all, 0xb1));
   const __m256i packed = _mm512_castsi512_si256(_mm512_shuffle_i32x4(halves, halves, 0x08));
   _mm512_storeu_si512(result, _mm512_cvtepu16_epi32(packed));
+}
+
+VOXPRESS_INLINE S32s add_bytes(S32s sum, U8s bytes) { return dot_lanes(sum, (S32s)bytes, S32s{} + 0x01010101); }
+
+VOXPRESS_INLINE void sums_of_eight(const S32s* v, int32_t* result) {
+  const auto merge = [](S32s a, S32s b) {
+    return (S32s)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b) + (S32s)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b);
+  };
+  for (int four = 0; four < 8; four += 4) {
+    const auto low = (__m512i)merge(v[four], v[four + 1]);
+    const auto high = (__m512i)merge(v[four + 2], v[four + 3]);
+    const S32s all = (S32s)_mm512_unpacklo_epi64(low, high) + (S32s)_mm512_unpackhi_epi64(low, high);
+    const auto halves = (__m512i)(all + (S32s)_mm512_shuffle_i32x4((__m512i)all, (__m512i)all, 0xb1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(result + four), _mm512_castsi512_si128(halves));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(result + 8 + four), _mm512_extracti32x4_epi32(halves, 2));
+  }
 }
 
 // Rounded to 0..255 and at least `low`; of each 16 bytes the first four are from values[0], the next from values[1].

@@ -66,7 +66,6 @@ constexpr int kInputSteps = 4;
 // Inputs are bytes in order.
 VOXPRESS_INLINE void store_transformed(uint8_t* target, S16s low, S16s high) { store(target, narrow(low, high)); }
 VOXPRESS_INLINE void store_gathered(uint8_t* target, U8s bytes) { store(target, bytes ^ kGatheredFlip); }
-VOXPRESS_INLINE int32_t input_at(const uint8_t* row, int64_t k) { return row[k] ^ kGatheredFlip; }
 
 VOXPRESS_INLINE int8x16_t load_weights(const int8_t* weights) { return load<int8x16_t>(weights); }
 VOXPRESS_INLINE int8x16_t load_inputs(const uint8_t* inputs) { return load<int8x16_t>(inputs); }
@@ -115,6 +114,19 @@ VOXPRESS_INLINE void largest_of_eight(const U16s* v, int32_t* result) {
   store(result + 4, vmovl_high_u16(all));
   store(result + 8, uint32x4_t{});
   store(result + 12, uint32x4_t{});
+}
+
+VOXPRESS_INLINE S32s add_bytes(S32s sum, U8s bytes) {
+  return (S32s)vpadalq_u16((uint32x4_t)sum, vpaddlq_u8((uint8x16_t)bytes));
+}
+
+VOXPRESS_INLINE void sums_of_eight(const S32s* v, int32_t* result) {
+  for (int four = 0; four < 8; four += 4) {
+    const int32x4_t low = vpaddq_s32((int32x4_t)v[four], (int32x4_t)v[four + 1]);
+    const int32x4_t high = vpaddq_s32((int32x4_t)v[four + 2], (int32x4_t)v[four + 3]);
+    store(result + four, vpaddq_s32(low, high));
+    store(result + 8 + four, int32x4_t{});
+  }
 }
 
 // Rounded to 0..255 and at least `low`; of each 16 bytes the first four are from values[0], the next from values[1].

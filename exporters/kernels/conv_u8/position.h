@@ -16,14 +16,18 @@ class Position {
     mel_ = index % out_mel_;
   }
 
-  void advance() {
-    if (++mel_ < out_mel_) return;
+  // By at most as many as are left in the line.
+  void advance(int64_t count = 1) {
+    mel_ += count;
+    if (mel_ < out_mel_) return;
     mel_ = 0;
     if (++frame_ < out_frames_) return;
     frame_ = 0;
     ++n_;
   }
 
+  // Positions from this one to the end of its line of mel.
+  int64_t left_in_line() const { return out_mel_ - mel_; }
   int64_t n() const { return n_; }
   // Where the window of the position begins in the input; may lie outside.
   int64_t first_frame(const Conv2dShape& s) const { return frame_ * s.stride_frames - s.pad_frames; }

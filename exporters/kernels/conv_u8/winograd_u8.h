@@ -9,6 +9,7 @@
 #include "conv_u8/multiply.h"
 #include "conv_u8/rounding.h"
 #include "conv_u8/weights.h"
+#include "conv_u8/window_sums.h"
 #include "winograd/integer_transforms.h"
 
 namespace voxpress {
@@ -84,6 +85,13 @@ template <typename F>
 TilePlace place_of(const WinogradPlan<F>& plan, int64_t tile) {
   const int64_t line = tile / plan.tiles_mel;
   return {line / plan.tiles_frames, line % plan.tiles_frames * F::kOut, tile % plan.tiles_mel * F::kOut};
+}
+
+// The first position of the line of tiles that a tile is in.
+template <typename F>
+int64_t first_position(const WinogradPlan<F>& plan, int64_t tile) {
+  const TilePlace place = place_of(plan, tile);
+  return (place.n * plan.out_frames + place.frame) * plan.out_mel;
 }
 
 // pixels[p] points to the input channels at point p of the tile, or to `zeros`.
@@ -295,32 +303,13 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
   }
 }
 
-// The sums of the inputs of the windows of a tile, one for each of its outputs.
-template <typename F>
-void sum_windows(const Conv2dU8Call& call, const uint8_t* const* pixels, float* windows) {
-  const int64_t channels = call.shape->conv.in_channels;
-  int32_t sums[WinogradPlan<F>::kPoints];
-  for (int p = 0; p < WinogradPlan<F>::kPoints; ++p) {
-    int32_t sum = 0;
-    for (int64_t c = 0; c < channels; ++c) sum += pixels[p][c];
-    sums[p] = sum - static_cast<int32_t>(channels) * call.shape->in.zero;
-  }
-  for (int i = 0; i < F::kOut; ++i) {
-    for (int j = 0; j < F::kOut; ++j) {
-      int32_t sum = 0;
-      for (int tap = 0; tap < 9; ++tap) sum += sums[(i + tap / 3) * F::kIn + j + tap % 3];
-      windows[i * F::kOut + j] = static_cast<float>(sum);
-    }
-  }
-}
-
 // kInts output channels of a tile.
 template <typename F>
 struct OutputJob {
   const int32_t* sums;   // [point][kMostRows][kPanel]
   const float* steps;    // of the tile, [point]
   const float* factors;  // [point][kPanel]
-  const float* windows;  // [output]
+  const float* windows;  // by position
   int64_t channel;
 };
 
@@ -357,33 +346,39 @@ void transform_output(const Conv2dU8Call& call, const WinogradPlan<F>& plan, con
     const int64_t line = (place.n * plan.out_frames + place.frame + i) * plan.out_mel + place.mel;
     finish<F::kOut>(call, lanes,
                     {line * channels + job.channel, job.channel, channels - job.channel, plan.out_mel - place.mel},
-                    job.windows + i * F::kOut, y);
+                    job.windows + line, y);
   }
 }
 
-// The same for a tile that lies in the output as a whole, all in bytes, without windows: nearly all of them.
+// The same for a tile that lies in the output as a whole, all in bytes: nearly all of them.
 struct PlainOutput {
+  const float* offset;  // null without windows
+  const float* windows;
   const float* bias;
   const uint8_t* residual;
   uint8_t* output;
-  int64_t line_bytes;   // from one output line to the next
+  int64_t line;         // from one output line to the next, in outputs
   int64_t pixel_bytes;  // from one output to the next
 };
 
-template <typename F, bool kResidual>
+template <typename F, bool kOffset, bool kResidual>
 __attribute__((noinline)) void transform_plain_output(const FinishLanes& lanes, const PlainOutput& at,
                                                       const int32_t* sums, const float* steps, const float* factors) {
   F32s half[F::kOut][F::kIn];
   transform_columns<F>(sums, steps, factors, half);
+  F32s offset = {};
+  if constexpr (kOffset) offset = load<F32s>(at.offset);
   const F32s bias = load<F32s>(at.bias);
   const uint8_t* residual = at.residual;
   uint8_t* output = at.output;
+  const int64_t line_bytes = at.line * at.pixel_bytes;
   VOXPRESS_UNROLL
-  for (int i = 0; i < F::kOut; ++i, residual += at.line_bytes, output += at.line_bytes) {
+  for (int i = 0; i < F::kOut; ++i, residual += line_bytes, output += line_bytes) {
     F32s y[F::kOut];
     F::output(half[i], y);
     VOXPRESS_UNROLL
     for (int j = 0; j < F::kOut; ++j) {
+      if constexpr (kOffset) y[j] = y[j] + at.windows[i * at.line + j] * offset;
       y[j] = y[j] + bias;
       if constexpr (kResidual) {
         const S32s value = widen_bytes(residual + j * at.pixel_bytes) - lanes.res_zero;
@@ -392,6 +387,12 @@ __attribute__((noinline)) void transform_plain_output(const FinishLanes& lanes, 
     }
     store_rounded(y, lanes.low, output, at.pixel_bytes);
   }
+}
+
+template <typename F>
+auto plain_output(bool offset, bool residual) {
+  if (offset) return residual ? transform_plain_output<F, true, true> : transform_plain_output<F, true, false>;
+  return residual ? transform_plain_output<F, false, true> : transform_plain_output<F, false, false>;
 }
 
 // The products of one group of tiles and one panel, point by point; F is there for the number of points.
@@ -418,7 +419,7 @@ struct SummedGroup {
   int64_t first_channel;
   const int32_t* sums;
   const float* steps;
-  const float* windows;
+  const float* windows;  // by position
 };
 
 template <typename F>
@@ -428,41 +429,45 @@ void write_group(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const Pr
   const int64_t channels = call.shape->conv.out_channels;
   const auto* residual = static_cast<const uint8_t*>(call.tensors->residual);
   auto* output = static_cast<uint8_t*>(call.tensors->output);
-  const bool plain = call.finish.offset == nullptr && call.shape->output == Element::kU8 &&
-                     (residual == nullptr || call.shape->residual == Element::kU8);
+  const auto write_plain = plain_output<F>(call.finish.offset != nullptr, residual != nullptr);
+  const bool plain =
+      call.shape->output == Element::kU8 && (residual == nullptr || call.shape->residual == Element::kU8);
   for (int64_t m = 0; m < group.tiles; ++m) {
     const TilePlace place = place_of(plan, group.first_tile + m);
     const bool inside = place.frame + F::kOut <= plan.out_frames && place.mel + F::kOut <= plan.out_mel;
     for (int v = 0; v < kVectors && group.first_channel + v * kInts < channels; ++v) {
       const int64_t channel = group.first_channel + v * kInts;
       const OutputJob<F> job{group.sums + m * kPanel + v * kInts, group.steps + m * WinogradPlan<F>::kPointsRound,
-                             panel.factors + v * kInts, group.windows + m * F::kOut * F::kOut, channel};
+                             panel.factors + v * kInts, group.windows, channel};
       if (!plain || !inside || channel + kInts > channels) {
         transform_output<F>(call, plan, lanes, place, job);
         continue;
       }
-      const int64_t at = ((place.n * plan.out_frames + place.frame) * plan.out_mel + place.mel) * channels + channel;
-      PlainOutput to{call.finish.bias + channel, nullptr, output + at, plan.out_mel * channels, channels};
-      if (residual == nullptr) {
-        transform_plain_output<F, false>(lanes, to, job.sums, job.steps, job.factors);
-      } else {
-        to.residual = residual + at;
-        transform_plain_output<F, true>(lanes, to, job.sums, job.steps, job.factors);
-      }
+      const int64_t position = (place.n * plan.out_frames + place.frame) * plan.out_mel + place.mel;
+      const int64_t at = position * channels + channel;
+      PlainOutput to{call.finish.offset == nullptr ? nullptr : call.finish.offset + channel,
+                     group.windows + position,
+                     call.finish.bias + channel,
+                     nullptr,
+                     output + at,
+                     plan.out_mel,
+                     channels};
+      if (residual != nullptr) to.residual = residual + at;
+      write_plain(lanes, to, job.sums, job.steps, job.factors);
     }
   }
 }
 
-// A row of the zero point, the inputs of a block with their steps and, for two-valued palettes, window sums, the 16-bit
-// inputs of the tiles of a vector, the sums of a group. Large enough for every share of the tiles.
+// A row of the zero point, the inputs of a block with their steps, the 16-bit inputs of the tiles of a vector, the sums
+// of a group and, behind all that, those of windows. Large enough for every share of the tiles.
 template <typename F>
 struct WinogradScratch {
   uint8_t* zeros;
   uint8_t* inputs;
   float* steps;
-  float* windows;
   S16s* wide;
   int32_t* sums;
+  unsigned char* windows;
   int64_t bytes = 0;
 
   WinogradScratch(const Conv2dShape& s, unsigned char* start) {
@@ -480,10 +485,10 @@ struct WinogradScratch {
     zeros = take(most(row_bytes, kBytes));
     inputs = take(most(kTileBudgetBytes, largest_group));
     steps = reinterpret_cast<float*>(take(tiles * WinogradPlan<F>::kPointsRound * static_cast<int64_t>(sizeof(float))));
-    windows = reinterpret_cast<float*>(take(tiles * F::kOut * F::kOut * static_cast<int64_t>(sizeof(float))));
     wide = reinterpret_cast<S16s*>(take(kPoints * plan.slots * 2 * kBytes));
     sums = reinterpret_cast<int32_t*>(
         take(WinogradPlan<F>::kMostRows * kPoints * kPanel * static_cast<int64_t>(sizeof(int32_t))));
+    windows = take(WindowSums::scratch_bytes(s));
   }
 };
 
@@ -506,9 +511,6 @@ void transform_block(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
       for (int t = 0; t < kTiles; ++t) {
         const int64_t tile = least(first + row + t, plan.range.end - 1);
         find_pixels<F>(call, place_of(plan, tile), scratch.zeros, pixels + t * kPoints);
-        if (call.finish.offset != nullptr) {
-          sum_windows<F>(call, pixels + t * kPoints, scratch.windows + (row + t) * F::kOut * F::kOut);
-        }
       }
       transform_tiles<F, kTiles>(call, plan, pixels, scratch.zeros, scratch.wide,
                                  scratch.inputs + g * plan.group_bytes + m * kSlot * kInputBytes,
@@ -528,12 +530,18 @@ void winograd_run(const Conv2dU8Call& call) {
   const WinogradScratch<F> scratch(call.shape->conv, call.scratch);
   std::memset(scratch.zeros, call.shape->in.zero, static_cast<size_t>(most(plan.slots * plan.slot_channels, kBytes)));
   const int64_t block = plan.block_tiles();
+  WindowSums windows(call.shape->conv, scratch.windows);
+  if (call.finish.offset != nullptr) windows.begin(call, 0, first_position(plan, plan.range.begin));
   for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
     const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
     if (plan.slot_channels == kBytes) {
       transform_block<F, 1>(call, plan, scratch, first, groups);
     } else if constexpr (kHalves) {
       transform_block<F, 2>(call, plan, scratch, first, groups);
+    }
+    if (call.finish.offset != nullptr) {
+      windows.reach(first_position(plan, least(first + groups * plan.rows, plan.range.end) - 1) +
+                    F::kOut * plan.out_mel);
     }
     for (int64_t p = 0; p < plan.panels; ++p) {
       const PreparedPanel<F> panel(call.prepared, p, plan.steps);
@@ -547,10 +555,9 @@ void winograd_run(const Conv2dU8Call& call) {
               plan.rows, plan, panel, inputs, scratch.sums);
         }
         const int64_t tile = g * plan.rows;
-        write_group<F>(
-            call, plan, panel,
-            {first + tile, least(plan.rows, plan.range.end - first - tile), p * kPanel, scratch.sums,
-             scratch.steps + tile * WinogradPlan<F>::kPointsRound, scratch.windows + tile * F::kOut * F::kOut});
+        write_group<F>(call, plan, panel,
+                       {first + tile, least(plan.rows, plan.range.end - first - tile), p * kPanel, scratch.sums,
+                        scratch.steps + tile * WinogradPlan<F>::kPointsRound, windows.windows()});
       }
     }
   }

@@ -15,7 +15,7 @@ namespace voxpress {
 namespace {
 
 constexpr double kPi = 3.14159265358979323846;
-constexpr double kFloor = std::numeric_limits<float>::epsilon();
+constexpr float kFloor = std::numeric_limits<float>::epsilon();
 constexpr uint32_t kPlanMagic = 0x50465856;  // "VXFP"
 
 // One mel filter: its non-zero weights on neighbouring bins of the spectrum.
@@ -67,14 +67,11 @@ bool same_options(const FbankOptions& a, const FbankOptions& b) {
          a.use_power == b.use_power && a.use_log == b.use_log && a.mean_normalise == b.mean_normalise;
 }
 
-// exp(-2 pi i turn)
-Complex root_of_one(double turn) {
-  const double angle = -2 * kPi * turn;
-  return {std::cos(angle), std::sin(angle)};
-}
+// exp(i angle)
+Complex root_of_one(double angle) { return {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))}; }
 
 double window_value(FbankWindow window, int64_t i, int64_t size) {
-  const double cosine = std::cos(2 * kPi * static_cast<double>(i) / static_cast<double>(size - 1));
+  const double cosine = std::cos(2 * kPi / static_cast<double>(size - 1) * static_cast<double>(i));
   switch (window) {
     case FbankWindow::kHamming:
       return 0.54 - 0.46 * cosine;
@@ -133,7 +130,7 @@ struct Scratch {
   Complex* frame;  // the windowed frame, its even samples as real, its odd ones as imaginary parts
   Complex* transformed;
   Complex* work;
-  double* spectrum;
+  float* spectrum;
   double* sums;
 };
 
@@ -159,30 +156,36 @@ void load_frame(const FbankOptions& options, const Tables& tables, const float* 
   }
 }
 
-double power(double re, double im) { return re * re + im * im; }
+float half_power(float re, float im) {
+  re *= 0.5f;
+  im *= 0.5f;
+  return re * re + im * im;
+}
 
 // |X[k]|^2 for k < n of the 2n real values whose even and odd ones are the parts of z: with Z = FFT(z) and
 // r[k] = -i exp(-2 pi i k / (2n)), X[k] = (Z[k] + conj Z[n-k]) / 2 + r[k] (Z[k] - conj Z[n-k]) / 2, X[n-k] likewise.
-void power_spectrum(const Tables& tables, const Complex* z, double* spectrum) {
+// Sums in kaldi-native-fbank's order, see fft.h.
+void power_spectrum(const Tables& tables, const Complex* z, float* spectrum) {
   const int64_t n = tables.layout.bins;
-  const double first = z[0].re + z[0].im;
+  const float first = z[0].re + z[0].im;
   spectrum[0] = first * first;
   for (int64_t k = 1; k <= n / 2; ++k) {
     const Complex mirrored = {z[n - k].re, -z[n - k].im};
-    const Complex sum = z[k] + mirrored, turned = (z[k] - mirrored) * tables.half_turns[k];
-    spectrum[k] = power((sum.re + turned.re) * 0.5, (sum.im + turned.im) * 0.5);
-    spectrum[n - k] = power((sum.re - turned.re) * 0.5, (turned.im - sum.im) * 0.5);
+    const Complex sum = z[k] + mirrored;
+    const Product turned(z[k] - mirrored, tables.half_turns[k]);
+    spectrum[k] = half_power((sum.re + turned.re_re) - turned.im_im, sum.im + turned.im);
+    spectrum[n - k] = half_power((sum.re + turned.im_im) - turned.re_re, turned.im - sum.im);
   }
 }
 
-void mel_values(const FbankOptions& options, const Tables& tables, const double* spectrum, float* output) {
+void mel_values(const FbankOptions& options, const Tables& tables, const float* spectrum, float* output) {
   for (int32_t m = 0; m < options.num_mel_bins; ++m) {
     const Filter& filter = tables.filters[m];
-    double energy = 0;
+    float energy = 0;
     for (int32_t k = 0; k < filter.count; ++k) {
-      energy += static_cast<double>(tables.weights[filter.weights + k]) * spectrum[filter.first + k];
+      energy += tables.weights[filter.weights + k] * spectrum[filter.first + k];
     }
-    output[m] = static_cast<float>(options.use_log ? std::log(std::max(energy, kFloor)) : energy);
+    output[m] = options.use_log ? std::log(std::max(energy, kFloor)) : energy;
   }
 }
 
@@ -267,9 +270,9 @@ Status fbank_plan(const FbankOptions& options, void* plan, size_t plan_bytes) {
   Complex* const roots = at<Complex>(plan, layout.roots);
   Complex* const half_turns = at<Complex>(plan, layout.half_turns);
   for (int64_t k = 0; k < layout.bins; ++k) {
-    const double turn = static_cast<double>(k) / static_cast<double>(layout.bins);
-    roots[k] = root_of_one(turn);
-    half_turns[k] = root_of_one(0.5 * turn + 0.25);
+    const auto turn = static_cast<double>(k), bins = static_cast<double>(layout.bins);
+    roots[k] = root_of_one(-2 * kPi * turn / bins);
+    half_turns[k] = root_of_one(-kPi * (turn / bins + 0.5));
   }
   float* const window = at<float>(plan, layout.window);
   for (int64_t i = 0; i < options.window_samples; ++i) {
@@ -282,7 +285,7 @@ Status fbank_plan(const FbankOptions& options, void* plan, size_t plan_bytes) {
 size_t fbank_scratch_bytes(const FbankOptions& options) {
   if (fbank_check(options) != Status::kOk) return 0;
   const auto bins = static_cast<size_t>(layout_of(options).bins);
-  return sizeof(double) * static_cast<size_t>(options.num_mel_bins) + (3 * sizeof(Complex) + sizeof(double)) * bins;
+  return sizeof(double) * static_cast<size_t>(options.num_mel_bins) + (3 * sizeof(Complex) + sizeof(float)) * bins;
 }
 
 Status fbank_run(const FbankOptions& options, const void* plan, size_t plan_bytes, const FbankTensors& tensors,
@@ -318,7 +321,7 @@ Status fbank_run(const FbankOptions& options, const void* plan, size_t plan_byte
   Complex* const transformed = frame + layout.bins;
   Complex* const work = transformed + layout.bins;
   kKernels[0].run(options, tables, tensors,
-                  {frame, transformed, work, reinterpret_cast<double*>(work + layout.bins), sums});
+                  {frame, transformed, work, reinterpret_cast<float*>(work + layout.bins), sums});
   mark_used(kKernels[0].id);
   return Status::kOk;
 }

@@ -7,9 +7,9 @@
 //   output[t, m] = y[t, m] - sum_t y[t, m] / frames; y itself without mean_normalise
 //
 // preemphasis(x)[i] = x[i] - preemphasis * x[max(i - 1, 0)]; mel filters are triangles on 1127 log(1 + hz / 700)
-// between low_hz and high_hz. The frame is prepared in single precision, rounding as kaldi-native-fbank does; from the
-// FFT to the filters' sums all is double. Where a bin holds 100 dB less than its frame, kaldi-native-fbank's single
-// precision FFT is up to some 5e-3 off in the logarithm; here it is not.
+// between low_hz and high_hz. All but the mean is single precision, with sums in the order in which kaldi-native-fbank
+// 1.23 takes them: on x86-64, where the FFT's length is a power of two, the bits are the same (fft.h). Other lengths
+// differ by the roundings of either FFT, which show in bins 100 dB below their frame.
 #pragma once
 
 #include <cstddef>

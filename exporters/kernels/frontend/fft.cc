@@ -31,15 +31,16 @@ void combine2(Complex* out, int64_t m, const Complex* roots, int64_t step) {
 
 void combine4(Complex* out, int64_t m, const Complex* roots, int64_t step) {
   for (int64_t k = 0; k < m; ++k) {
-    const Complex b = out[k + m] * roots[k * step];
-    const Complex c = out[k + 2 * m] * roots[2 * k * step];
-    const Complex d = out[k + 3 * m] * roots[3 * k * step];
-    const Complex even_difference = out[k] - c, even_sum = out[k] + c;
-    const Complex odd_sum = b + d, odd_difference = b - d;
-    out[k + 2 * m] = even_sum - odd_sum;
+    const Complex a = out[k], b = out[k + m] * roots[k * step];
+    const Product c(out[k + 2 * m], roots[2 * k * step]), d(out[k + 3 * m], roots[3 * k * step]);
+    const Complex even_sum = {(a.re + c.re_re) - c.im_im, a.im + c.im};
+    const Complex even_difference = {(a.re + c.im_im) - c.re_re, a.im - c.im};
+    const Complex odd_sum = {(b.re - d.im_im) + d.re_re, b.im + d.im};
+    const float odd_difference = (b.re - d.re_re) + d.im_im;
     out[k] = even_sum + odd_sum;
-    out[k + m] = {even_difference.re + odd_difference.im, even_difference.im - odd_difference.re};
-    out[k + 3 * m] = {even_difference.re - odd_difference.im, even_difference.im + odd_difference.re};
+    out[k + m] = {(even_difference.re + b.im) - d.im, even_difference.im - odd_difference};
+    out[k + 2 * m] = even_sum - odd_sum;
+    out[k + 3 * m] = {(even_difference.re + d.im) - b.im, even_difference.im + odd_difference};
   }
 }
 
