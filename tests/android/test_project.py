@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.grammar import syntax_errors
+from tests.kernels.sanitized import build_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 ANDROID = ROOT / "android"
@@ -87,6 +89,42 @@ def test_both_processors_and_large_pages() -> None:
     assert 'abiFilters += listOf("arm64-v8a", "x86_64")' in _text("voxpress", "build.gradle.kts")
     cmake = _text("voxpress", "src", "main", "cpp", "CMakeLists.txt")
     assert re.search(r"foreach\(target voxpress_jni voxpress_tflite_delegate\)\s+target_link_options.*=16384", cmake)
+
+
+# The targets of ExecuTorch's source that ours link, each of nothing but a function.
+STAND_IN = """
+foreach(name executorch extension_data_loader extension_flat_tensor extension_module_static extension_tensor
+             optimized_native_cpu_ops_lib quantized_ops_lib xnnpack_backend extension_threadpool)
+  file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/${name}.cc "int ${name}_there() { return 1; }")
+  add_library(${name} STATIC ${CMAKE_CURRENT_BINARY_DIR}/${name}.cc)
+endforeach()
+"""
+
+
+def test_the_native_build_configures_and_links_what_it_should(tmp_path: Path) -> None:
+    """With a stand-in for ExecuTorch's source: that its own targets have these names is not shown here."""
+    (tmp_path / "executorch").mkdir()
+    (tmp_path / "executorch" / "CMakeLists.txt").write_text(STAND_IN)
+    (tmp_path / "executorch" / "version.txt").write_text("1.5.1\n")
+    source, build = ANDROID / "voxpress" / "src" / "main" / "cpp", tmp_path / "build"
+    options = (
+        "-G",
+        "Ninja",
+        f"-DCMAKE_MAKE_PROGRAM={build_tool('ninja')}",
+        f"-DEXECUTORCH_SOURCE={tmp_path}/executorch",
+    )
+    subprocess.run([build_tool("cmake"), "-S", source, "-B", build, *options], check=True, capture_output=True)
+    commands = subprocess.run(
+        [build_tool("ninja"), "-C", build, "-t", "commands", "voxpress_jni"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    (link,) = (line for line in commands if "-o libvoxpress_jni.so" in line)
+    assert "-Wl,-z,max-page-size=16384" in link
+    for name in ("voxpress_core", "voxpress_executorch_engine", "voxpress_litert_engine", "voxpress_pte_ops_static"):
+        assert f"lib{name}.a" in link
+    for name in ("optimized_native_cpu_ops_lib", "quantized_ops_lib", "xnnpack_backend", "extension_threadpool"):
+        assert re.search(rf"--whole-archive (?:\S+/)?(?:\S+ )*?\S*lib{name}\.a", link), name
+    (engine,) = (line for line in commands if "executorch_engine.cc" in line)
+    assert 'VOXPRESS_EXECUTORCH_VERSION=\\"1.5.1\\"' in engine
 
 
 def test_native_functions_have_one_counterpart_each() -> None:
