@@ -7,15 +7,15 @@ INSTALLED := $(VENV)/.installed
 NATIVE := build/native
 AARCH64 := build/aarch64
 SOURCES := pipeline calibration exporters device_tests tests
-CXX_SOURCES = $(shell git ls-files '*.cc' '*.h')
+CXX_SOURCES = $(shell git ls-files '*.c' '*.cc' '*.h')
 
-.PHONY: demo test test-fast fuzz tflite-runtime native aarch64 aarch64-if-possible lint type format clean
+.PHONY: demo test test-fast fuzz tflite-runtime kotlin native aarch64 aarch64-if-possible lint type format clean
 
 demo: native
 	$(BIN)/voxpress run demo --out out/demo
 	$(BIN)/voxpress report out/demo/device-test
 
-test: native tflite-runtime aarch64-if-possible
+test: native tflite-runtime aarch64-if-possible kotlin
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-fast: native tflite-runtime
@@ -52,7 +52,7 @@ $(OLD_RUNTIME)/.installed: | $(INSTALLED)
 # under an emulator. The wheels are fetched once per version.
 aarch64: $(AARCH64)/runtime/.fetched
 	@test -f $(AARCH64)/native/build.ninja || $(BIN)/cmake -S . -B $(AARCH64)/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/device_tests/harness/cmake/aarch64-linux-gnu.cmake -Dexecutorch_DIR=$(CURDIR)/$(AARCH64)/runtime/executorch/share/cmake
-	@$(BIN)/cmake --build $(AARCH64)/native --target voxpress_pte_runner voxpress_tflite_runner voxpress_tflite_delegate
+	@$(BIN)/cmake --build $(AARCH64)/native --target voxpress_pte_runner voxpress_tflite_runner voxpress_tflite_delegate voxpress
 
 # Tests skip the emulator where its tools are not installed, and need no compiler then.
 aarch64-if-possible: $(INSTALLED)
@@ -60,6 +60,16 @@ aarch64-if-possible: $(INSTALLED)
 
 $(AARCH64)/runtime/.fetched: $(INSTALLED) device_tests/drive/fetch_runtime.py
 	$(BIN)/python -m device_tests.drive.fetch_runtime --lock requirements.lock --out $(AARCH64)/runtime
+	touch $@
+
+# The Kotlin compiler that tests/android runs on the desktop JVM, 80 MB of jars; Gradle brings its own for Android.
+KOTLIN := build/kotlin
+kotlin: $(KOTLIN)/.installed
+$(KOTLIN)/.installed: android/kotlin.lock | $(INSTALLED)
+	rm -rf $(KOTLIN)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --dest $(KOTLIN) --requirement android/kotlin.lock
+	$(BIN)/python -m zipfile -e $(KOTLIN)/*.whl $(KOTLIN)
+	rm $(KOTLIN)/*.whl
 	touch $@
 
 lint: $(INSTALLED)

@@ -12,7 +12,9 @@ from typing import Literal
 
 from pipeline.errors import MissingToolError
 
-NativeName = Literal["kernels_capi", "pte_ops", "tflite_delegate", "pte_runner", "tflite_runner", "kernel_bench"]
+NativeName = Literal[
+    "kernels_capi", "pte_ops", "tflite_delegate", "pte_runner", "tflite_runner", "kernel_bench", "voxpress"
+]
 
 _FILES: dict[NativeName, str] = {
     "kernels_capi": "libvoxpress_kernels_capi.so",
@@ -21,6 +23,7 @@ _FILES: dict[NativeName, str] = {
     "pte_runner": "voxpress_pte_runner",
     "tflite_runner": "voxpress_tflite_runner",
     "kernel_bench": "voxpress_kernel_bench",
+    "voxpress": "libvoxpress.so",
 }
 
 

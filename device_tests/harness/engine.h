@@ -61,8 +61,9 @@ typedef struct VoxpressEngineApi {
   void (*close)(VoxpressEngine* engine);
 } VoxpressEngineApi;
 
-/* The engine that is linked into a program: executorch_engine.cc or litert_engine.cc. */
-const VoxpressEngineApi* voxpress_engine(void);
+/* The engines there are, each in a library of its own: executorch_engine.cc, litert_engine.cc. */
+const VoxpressEngineApi* voxpress_executorch_engine(void);
+const VoxpressEngineApi* voxpress_litert_engine(void);
 
 #ifdef __cplusplus
 }

@@ -52,8 +52,8 @@ using ::executorch::runtime::Span;
 using ::executorch::runtime::TensorInfo;
 
 // The runtime explains failures only in its log; its first line about an error goes into our error text, for what comes
-// after it only says which calls were given up.
-std::string first_log_line;
+// after it only says which calls were given up. Each thread has its own: models may run side by side.
+thread_local std::string first_log_line;
 
 void keep_log_line(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, size_t, const char* message,
                    size_t length) {
@@ -372,7 +372,7 @@ void close_model(VoxpressEngine* engine) { delete engine; }
 
 }  // namespace
 
-const VoxpressEngineApi* voxpress_engine(void) {
+const VoxpressEngineApi* voxpress_executorch_engine(void) {
   static const VoxpressEngineApi api = {VOXPRESS_ENGINE_ABI, open_model,   describe_model,
                                         run_model,           kernels_used, close_model};
   return &api;

@@ -4,7 +4,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
+#include <locale>
+#include <sstream>
 
 namespace voxpress::harness {
 namespace {
@@ -93,9 +94,12 @@ class Reader {
       skip_digits();
     }
     value->kind = Json::Kind::kReal;
-    // Not from_chars, which knows no reals in the libraries of older phones.
-    value->real = std::strtod(std::string(text_.substr(begin, position_ - begin)).c_str(), nullptr);
-    if (!std::isfinite(value->real)) fail("a number beyond 64 bits");
+    // Not from_chars, which knows no reals in the libraries of older phones; not strtod, which reads a comma where an
+    // app has set such a locale.
+    std::istringstream real(std::string(text_.substr(begin, position_ - begin)));
+    real.imbue(std::locale::classic());
+    real >> value->real;
+    if (real.fail() || !std::isfinite(value->real)) fail("a number beyond 64 bits");
   }
 
   void skip_digits() {

@@ -491,7 +491,7 @@ void close_model(VoxpressEngine* engine) { delete engine; }
 
 }  // namespace
 
-const VoxpressEngineApi* voxpress_engine(void) {
+const VoxpressEngineApi* voxpress_litert_engine(void) {
   static const VoxpressEngineApi api = {VOXPRESS_ENGINE_ABI, open_model,   describe_model,
                                         run_model,           kernels_used, close_model};
   return &api;

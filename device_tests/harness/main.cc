@@ -1,119 +1,14 @@
-// voxpress_pte_runner and voxpress_tflite_runner: a model file over a file of features, by the engine that is linked
-// in. Exit code 2 and one line for what the user can mend.
-#include <charconv>
+// voxpress_pte_runner and voxpress_tflite_runner: a model file over a file of features, by VOXPRESS_ENGINE.
 #include <cstdio>
-#include <cstring>
-#include <exception>
 #include <string>
-#include <string_view>
+#include <vector>
 
-#include "driver.h"
+#include "command_line.h"
 #include "engine.h"
-#include "errors.h"
-
-namespace {
-
-using voxpress::harness::InputError;
-using voxpress::harness::RunOptions;
-
-constexpr int kInputExitCode = 2;
-constexpr char kUsage[] =
-    "usage: voxpress_pte_runner|voxpress_tflite_runner --model X --features features.safetensors --out DIR "
-    "[--warmup 2] [--runs 10] [--speed-frames 200] [--threads 1] [--low-memory] [--skip-accuracy] [--sha256 HEX] "
-    "[--runtime-library PATH] [--delegate-library PATH] [--runtime-version TEXT]; or --serve without --out, --warmup, "
-    "--runs; or --machine alone";
-
-int64_t parse_count(std::string_view option, std::string_view text, int64_t smallest, int64_t largest) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < smallest || value > largest) {
-    throw InputError(std::string(option), std::to_string(smallest) + " to " + std::to_string(largest),
-                     std::string(text));
-  }
-  return value;
-}
-
-struct Words {
-  RunOptions options;
-  bool serve = false, machine = false;
-};
-
-Words parse_words(int argc, char** argv) {
-  Words words;
-  RunOptions& options = words.options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view option = argv[i];
-    if (option == "--skip-accuracy") {
-      options.skip_accuracy = true;
-      continue;
-    }
-    if (option == "--serve") {
-      words.serve = true;
-      continue;
-    }
-    if (option == "--machine") {
-      words.machine = true;
-      continue;
-    }
-    if (option == "--low-memory") {
-      options.low_memory = true;
-      continue;
-    }
-    if (i + 1 == argc)
-      throw InputError(std::string(option), "a known option and its value; " + std::string(kUsage), "no value");
-    const std::string_view value = argv[++i];
-    if (option == "--model") {
-      options.model = value;
-    } else if (option == "--features") {
-      options.features = value;
-    } else if (option == "--out") {
-      options.out = value;
-    } else if (option == "--sha256") {
-      options.model_sha256 = value;
-    } else if (option == "--runtime-library") {
-      options.runtime_library = value;
-    } else if (option == "--delegate-library") {
-      options.delegate_library = value;
-    } else if (option == "--runtime-version") {
-      options.runtime_version = value;
-    } else if (option == "--warmup") {
-      options.warmup = parse_count(option, value, 0, 10'000);
-    } else if (option == "--runs") {
-      options.runs = parse_count(option, value, 1, 1'000'000);
-    } else if (option == "--speed-frames") {
-      options.speed_frames = parse_count(option, value, 1, 1'000'000);
-    } else if (option == "--threads") {
-      options.threads = static_cast<int32_t>(parse_count(option, value, 1, 256));
-    } else {
-      throw InputError(std::string(option), "a known option; " + std::string(kUsage), "an unknown one");
-    }
-  }
-  if (words.machine) return words;
-  if (options.model.empty() || options.features.empty() || options.out.empty() != words.serve) {
-    throw InputError(
-        "options", kUsage,
-        words.serve ? "--serve with --out, or no --model or --features" : "no --model, --features or --out");
-  }
-  return words;
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    const Words words = parse_words(argc, argv);
-    if (words.machine) {
-      std::printf("%s\n", voxpress::harness::describe_machine().c_str());
-      return 0;
-    }
-    const auto run = words.serve ? voxpress::harness::serve_engine : voxpress::harness::run_engine;
-    run(*voxpress_engine(), words.options);
-    return 0;
-  } catch (const InputError& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return kInputExitCode;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "voxpress runner: %s\n", error.what());
-    return 1;
-  }
+  const voxpress::harness::CommandResult result =
+      voxpress::harness::run_command(*VOXPRESS_ENGINE(), std::vector<std::string>(argv + 1, argv + argc));
+  if (!result.text.empty()) std::fprintf(stderr, "%s\n", result.text.c_str());
+  return result.exit_code;
 }

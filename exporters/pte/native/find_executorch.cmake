@@ -1,6 +1,10 @@
 # Finds the ExecuTorch package: where executorch_DIR or CMAKE_PREFIX_PATH say, else the wheel of a Python interpreter
 # (VOXPRESS_PYTHON, else the one in .venv, else the one on the path). The wheel's libraries are linked by their absolute
 # folder, so that what is built runs without environment variables.
+# An app that builds ExecuTorch from source has its targets already.
+if(TARGET executorch::runtime)
+  return()
+endif()
 if(NOT executorch_DIR AND NOT CMAKE_PREFIX_PATH)
   find_program(VOXPRESS_PYTHON NAMES python3 python HINTS ${CMAKE_SOURCE_DIR}/.venv/bin
                DOC "Python whose ExecuTorch wheel is built against")

@@ -1,0 +1,97 @@
+#include "bundle.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "errors.h"
+#include "files.h"
+#include "sha256.h"
+
+namespace voxpress::core {
+namespace {
+
+namespace fs = std::filesystem;
+using harness::InputError;
+using harness::MappedFile;
+
+constexpr char kManifestName[] = "manifest.json";
+constexpr char kSignatureName[] = "signature.json";
+constexpr size_t kMaxManifestBytes = size_t{1} << 24;
+constexpr size_t kMaxSignatureBytes = 4096;
+
+std::string read_small(const std::string& path, size_t most, const char* what) {
+  std::error_code failure;
+  if (fs::is_symlink(fs::symlink_status(path, failure))) throw InputError(path, what, "a symlink");
+  const size_t bytes = harness::file_bytes(path);
+  if (bytes > most) throw InputError(path, "at most " + std::to_string(most) + " bytes", std::to_string(bytes));
+  const MappedFile file(path);
+  return std::string(reinterpret_cast<const char*>(file.data()), file.size());
+}
+
+void check_file(const std::string& path, const FileEntry& entry) {
+  const MappedFile file(path);
+  if (static_cast<int64_t>(file.size()) != entry.bytes) {
+    throw InputError(path, std::to_string(entry.bytes) + " bytes", std::to_string(file.size()));
+  }
+  const std::string found = harness::sha256_hex(file.data(), file.size());
+  if (found != entry.sha256) throw InputError(path, "sha256 " + entry.sha256, found);
+}
+
+void check_files(const std::string& folder, const Manifest& manifest) {
+  std::error_code failure;
+  auto entries = fs::recursive_directory_iterator(folder, failure);
+  for (; !failure && entries != fs::recursive_directory_iterator(); entries.increment(failure)) {
+    const std::string path = entries->path().string();
+    const std::string name = entries->path().lexically_relative(folder).generic_string();
+    const fs::file_status status = entries->symlink_status(failure);
+    if (failure) break;
+    if (fs::is_directory(status)) {
+      // Folders come before what they hold, in order: only the next name can lie in this one.
+      const auto next = manifest.files.lower_bound(name + "/");
+      if (next == manifest.files.end() || next->first.compare(0, name.size() + 1, name + "/") != 0) {
+        throw InputError(path, "only folders that the manifest names", "an extra folder");
+      }
+      continue;
+    }
+    if (!fs::is_regular_file(status)) throw InputError(path, "a file of the bundle", "no regular file");
+    if (name == kManifestName || name == kSignatureName) continue;
+    const auto entry = manifest.files.find(name);
+    if (entry == manifest.files.end()) {
+      throw InputError(path, "only files that the manifest names", "an extra file");
+    }
+    check_file(path, entry->second);
+  }
+  if (failure) throw InputError(folder, "a folder that can be read", failure.message());
+}
+
+}  // namespace
+
+Bundle open_bundle(const std::string& folder, const Trust& trust) {
+  std::error_code failure;
+  if (!fs::is_directory(folder, failure)) throw InputError(folder, "a bundle's folder", "no such folder");
+  Bundle bundle;
+  bundle.folder = (fs::path(folder) / "").parent_path().string();
+  const std::string manifest_path = bundle.folder + "/" + kManifestName;
+  const std::string signature_path = bundle.folder + "/" + kSignatureName;
+  // Nothing is read from the manifest before its signature holds.
+  const std::string manifest = read_small(manifest_path, kMaxManifestBytes, "a bundle's manifest");
+  const std::string signature = read_small(signature_path, kMaxSignatureBytes, "a bundle's signature");
+  bundle.signed_by = check_signature(manifest, signature, trust.keys, trust.verify, bundle.folder);
+  bundle.manifest = parse_manifest(manifest, manifest_path);
+  if (!trust.min_version.empty() &&
+      older(bundle.manifest.version, parse_version(trust.min_version, "the lowest version"))) {
+    throw InputError(bundle.folder, "version " + trust.min_version + " or later", bundle.manifest.version_text);
+  }
+  check_files(bundle.folder, bundle.manifest);
+  return bundle;
+}
+
+std::string file_in(const Bundle& bundle, const std::string& name) {
+  const std::string path = bundle.folder + "/" + name;
+  harness::file_bytes(path);
+  return path;
+}
+
+}  // namespace voxpress::core

@@ -1,0 +1,32 @@
+// A bundle's folder, read with suspicion: the signature first, then every file that is there against the manifest.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "manifest.h"
+#include "signature.h"
+
+namespace voxpress::core {
+
+struct Trust {
+  std::vector<PublicKey> keys;
+  Verifier verify;
+  std::string min_version;  // "": any
+};
+
+struct Bundle {
+  std::string folder;
+  Manifest manifest;
+  std::string signed_by;  // id of the key whose signature was verified
+};
+
+// Reads and checks a bundle. Files that the manifest names may be missing, so that an app ships only what it runs; what
+// is there must be the manifest's, byte for byte, and nothing else may be. Throws InputError naming the file for a bad
+// signature, an old version, a changed, extra or linked file.
+Bundle open_bundle(const std::string& folder, const Trust& trust);
+
+// Path of a file of the bundle that must be there. Throws InputError if it is not.
+std::string file_in(const Bundle& bundle, const std::string& name);
+
+}  // namespace voxpress::core
