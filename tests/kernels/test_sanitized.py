@@ -13,6 +13,7 @@ from tests.kernels.sanitized import ROOT, sanitized_build
 SUITES = (
     "tests/kernels/test_unpack.py",
     "tests/kernels/test_conv2d.py",
+    "tests/kernels/test_conv2d_u8.py",
     "tests/kernels/test_stats_pool.py",
     "tests/kernels/test_fbank.py",
     "tests/exporters/test_long_audio.py",
