@@ -106,3 +106,12 @@ def noise_ranges(artifact: LoadedArtifact, choice: RangeChoice | None = None) ->
 def noise_program(artifact: LoadedArtifact) -> FastProgram:
     """Mode fast of an artifact, with ranges measured on noise."""
     return fast_program(artifact.header, noise_ranges(artifact))
+
+
+def code_places(artifact: LoadedArtifact, data: bytes, alignment: int) -> set[int]:
+    """Where the layers' packed codes, of 64 bytes and more, lie in a model file, modulo an alignment."""
+    codes = [layer.codes for layer in artifact.layers.values() if layer.codes is not None and layer.codes.size >= 64]
+    places = [data.find(one.tobytes()) for one in codes]
+    assert places, "no layer has as many codes"
+    assert min(places) >= 0, "codes of a layer are not in the file"
+    return {place % alignment for place in places}

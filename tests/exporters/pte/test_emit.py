@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from exporters.manifest import model_manifest
+from exporters.pte import emit
 from exporters.pte.emit import emit_pte, frame_range
 from exporters.pte.run import PteRunner
 from pipeline.errors import InputError
@@ -17,7 +18,7 @@ from tests.exporters.pte.models import (
     tiny_pte,
     utterance,
 )
-from tests.factories import tiny_artifact
+from tests.factories import code_places, tiny_artifact
 
 
 @pytest.mark.parametrize("bits", [1, 3, 4, 8, 32])
@@ -88,3 +89,15 @@ def test_resnet34_shrinks_in_the_file() -> None:
     assert dense < stock * 1.01
     assert four <= 0.14 * stock
     assert one <= 0.045 * stock
+
+
+def test_constants_off_their_alignment_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = tiny_artifact(3)
+    aligned = emit_pte(artifact, lowering="voxpress", max_seconds=4.0)
+    monkeypatch.setattr(emit, "_CONSTANT_ALIGNMENT", 4)
+    packed = emit_pte(artifact, lowering="voxpress", max_seconds=4.0)
+    assert code_places(artifact, aligned, 64) == {0}
+    assert code_places(artifact, packed, 16) - {0}
+    for frames in (30, 98, 200, 301):
+        features = utterance(frames)
+        assert PteRunner(packed).embed(features).tobytes() == PteRunner(aligned).embed(features).tobytes()

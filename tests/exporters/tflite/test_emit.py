@@ -9,6 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from exporters.manifest import Lowering, model_manifest
+from exporters.tflite import graph
 from exporters.tflite.emit import emit_tflite
 from exporters.tflite.run import TfliteRunner
 from pipeline.artifact.decode import decode
@@ -18,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.features.spec import FrontEndSpec
 from tests.exporters.pte.models import resnet34_artifact
 from tests.exporters.tflite.models import code_name, custom_nodes, unpack
-from tests.factories import random_layer, tiny_artifact
+from tests.factories import code_places, random_layer, tiny_artifact
 
 LOWERINGS: tuple[Lowering, ...] = ("voxpress", "stock")
 
@@ -178,3 +179,15 @@ def test_codes_lie_packed_in_the_file_of_a_resnet34() -> None:
     )
     assert four <= 0.14 * stock
     assert one <= 0.045 * stock
+
+
+def test_constants_off_their_alignment_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = tiny_artifact(3)
+    aligned = emit_tflite(artifact, lowering="voxpress")
+    monkeypatch.setattr(graph, "BUFFER_ALIGNMENT", 1)
+    packed = emit_tflite(artifact, lowering="voxpress")
+    assert code_places(artifact, aligned, 64) == {0}
+    assert code_places(artifact, packed, 16) - {0}
+    for frames in (30, 98, 200, 301, 3000):
+        x = _features(frames)
+        assert TfliteRunner(packed).embed(x).tobytes() == TfliteRunner(aligned).embed(x).tobytes()
