@@ -143,7 +143,7 @@ def test_constants_lie_on_64_byte_boundaries(lowering: Lowering) -> None:
 def test_the_file_says_what_it_is(lowering: Lowering) -> None:
     artifact = tiny_artifact(4)
     manifest = TfliteRunner(emit_tflite(artifact, lowering=lowering)).manifest
-    assert manifest == model_manifest(artifact, lowering, max_frames=None)
+    assert manifest == model_manifest(artifact, lowering, max_frames=None, max_batch=None)
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
