@@ -54,9 +54,27 @@ using ::executorch::runtime::TensorInfo;
 // The runtime explains failures only in its log; its first line about an error goes into our error text, for what comes
 // after it only says which calls were given up. Each thread has its own: models may run side by side.
 thread_local std::string first_log_line;
+thread_local bool listening = false;
+// Where the log of others goes that share the runtime with us in their process.
+pal_emit_log_message_method log_of_others = nullptr;
 
-void keep_log_line(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, size_t, const char* message,
-                   size_t length) {
+// While one lives, this thread's log is kept: from an empty one on.
+struct Listening {
+  Listening() {
+    first_log_line.clear();
+    listening = true;
+  }
+  ~Listening() { listening = false; }
+  Listening(const Listening&) = delete;
+  Listening& operator=(const Listening&) = delete;
+};
+
+void keep_log_line(et_timestamp_t timestamp, et_pal_log_level_t level, const char* file, const char* function,
+                   size_t line, const char* message, size_t length) {
+  if (!listening) {
+    if (log_of_others != nullptr) log_of_others(timestamp, level, file, function, line, message, length);
+    return;
+  }
   const bool is_error = level == et_pal_log_level_t::kError || level == et_pal_log_level_t::kFatal;
   if (is_error && first_log_line.empty()) first_log_line.assign(message, length);
 }
@@ -64,6 +82,7 @@ void keep_log_line(et_timestamp_t, et_pal_log_level_t level, const char*, const 
 void start_runtime() {
   static const bool started = [] {
     ::executorch::runtime::runtime_init();
+    log_of_others = ::executorch::runtime::get_pal_impl()->emit_log_message;
     ::executorch::runtime::register_pal(::executorch::runtime::PalImpl::create(keep_log_line, __FILE__));
     voxpress_register_ops();
     return true;
@@ -293,7 +312,7 @@ struct VoxpressEngine {
   }
 
   void run(const float* utterance, int64_t length, float* embedding) {
-    first_log_line.clear();
+    const Listening listening_here;
     if (length < min_length || length > max_length) {
       throw std::runtime_error("the model takes " + std::to_string(min_length) + " to " + std::to_string(max_length) +
                                (mel_bins == 0 ? " samples" : " frames"));
@@ -331,7 +350,7 @@ namespace {
 
 VoxpressEngine* open_model(const VoxpressEngineRequest* request, VoxpressEngineError* error) {
   start_runtime();
-  first_log_line.clear();
+  const Listening listening_here;
   if (request->low_memory != 0) voxpress_set_low_memory(1);
   try {
     return new VoxpressEngine(request->model_path, request->threads);
