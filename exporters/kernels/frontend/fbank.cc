@@ -285,7 +285,10 @@ Status fbank_plan(const FbankOptions& options, void* plan, size_t plan_bytes) {
 size_t fbank_scratch_bytes(const FbankOptions& options) {
   if (fbank_check(options) != Status::kOk) return 0;
   const auto bins = static_cast<size_t>(layout_of(options).bins);
-  return sizeof(double) * static_cast<size_t>(options.num_mel_bins) + (3 * sizeof(Complex) + sizeof(float)) * bins;
+  // Whole doubles, so that what lies behind it in a shared buffer is aligned too.
+  const size_t doubles = static_cast<size_t>(options.num_mel_bins) +
+                         ((3 * sizeof(Complex) + sizeof(float)) * bins + sizeof(double) - 1) / sizeof(double);
+  return sizeof(double) * doubles;
 }
 
 Status fbank_run(const FbankOptions& options, const void* plan, size_t plan_bytes, const FbankTensors& tensors,
