@@ -191,7 +191,9 @@ def test_the_file_says_what_its_bytes_stand_for() -> None:
     artifact = tiny_artifact(4)
     program = noise_program(artifact)
     data = emit_tflite(artifact, lowering="voxpress", fast=program)
-    assert TfliteRunner(data).manifest == model_manifest(artifact, "voxpress", max_frames=None, max_batch=None, fast=program)
+    assert TfliteRunner(data).manifest == model_manifest(
+        artifact, "voxpress", max_frames=None, max_batch=None, fast=program
+    )
     tensors = {one.name.decode(): one for one in unpack(data).subgraphs[0].tensors}
     for name, q in program.bytes_of.items():
         assert tensors[name].type == schema.TensorType.UINT8
