@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine.h"
+#include "engine_model.h"
 #include "register.h"
 
 // The wheel ships the thread pool but not its header; this declares the two members that are called, as they are in
@@ -259,26 +259,16 @@ std::string delegate_names(const MethodMeta& meta) {
   return text;
 }
 
-void tell(const std::exception& exception, VoxpressEngineError* error) {
-  std::snprintf(error->text, sizeof error->text, "%s", exception.what());
-  for (char* letter = error->text; *letter != '\0'; ++letter) {
-    // The runtime quotes names from the file as they are; one line of plain text is promised.
-    if (*letter < 0x20 || *letter > 0x7E) *letter = '?';
-  }
-}
-
-}  // namespace
-
-struct VoxpressEngine {
-  VoxpressEngine(const char* model_path, int32_t wanted_threads)
-      : threads(set_threads(wanted_threads)),
+struct ExecutorchModel final : VoxpressEngine {
+  ExecutorchModel(const char* model_path, int32_t wanted_threads)
+      : VoxpressEngine("executorch", VOXPRESS_EXECUTORCH_VERSION, set_threads(wanted_threads)),
         path(model_path),
         loader(require(MmapDataLoader::from(path.c_str(), MmapDataLoader::MlockConfig::NoMlock), "the file")),
         program(require(Program::load(&loader, Program::Verification::InternalConsistency), "the program")),
         weights(program, path),
-        forward(program, "forward", weights.map()),
-        delegates(delegate_names(forward->method_meta())) {
+        forward(program, "forward", weights.map()) {
     const MethodMeta meta = forward->method_meta();
+    delegates = delegate_names(meta);
     if (meta.num_inputs() != 1 || meta.num_outputs() != 1) {
       throw std::runtime_error("forward takes " + std::to_string(meta.num_inputs()) + " inputs and gives " +
                                std::to_string(meta.num_outputs()) + " outputs, not one features and one embedding");
@@ -311,7 +301,9 @@ struct VoxpressEngine {
     if (mel_bins != 0) max_length = max_frames;
   }
 
-  void run(const float* utterance, int64_t length, float* embedding) {
+  size_t kernels_used(char* text, size_t size) const override { return voxpress_kernels_used(text, size); }
+
+  void run(const float* utterance, int64_t length, float* embedding) override {
     const Listening listening_here;
     if (length < min_length || length > max_length) {
       throw std::runtime_error("the model takes " + std::to_string(min_length) + " to " + std::to_string(max_length) +
@@ -334,65 +326,24 @@ struct VoxpressEngine {
                 static_cast<size_t>(embedding_dim) * sizeof(float));
   }
 
-  int32_t threads;
   std::string path;  // the loader keeps the pointer
   MmapDataLoader loader;
   Program program;
   Weights weights;
   LoadedMethod forward;
-  std::string delegates;
-  int64_t min_frames = 0, max_frames = 0, mel_bins = 0, embedding_dim = 0, chunk_frames = 0;
-  int64_t window_samples = 1, shift_samples = 1;
   int64_t min_length = 0, max_length = 0;  // frames, or samples
 };
-
-namespace {
 
 VoxpressEngine* open_model(const VoxpressEngineRequest* request, VoxpressEngineError* error) {
   start_runtime();
   const Listening listening_here;
   if (request->low_memory != 0) voxpress_set_low_memory(1);
-  try {
-    return new VoxpressEngine(request->model_path, request->threads);
-  } catch (const std::exception& exception) {
-    tell(exception, error);
-    return nullptr;
-  }
+  return voxpress::harness::opened([&] { return new ExecutorchModel(request->model_path, request->threads); }, error);
 }
-
-void describe_model(const VoxpressEngine* engine, VoxpressEngineInfo* info) {
-  info->engine = "executorch";
-  info->runtime_version = VOXPRESS_EXECUTORCH_VERSION;
-  info->delegates = engine->delegates.c_str();
-  info->threads = engine->threads;
-  info->min_frames = engine->min_frames;
-  info->max_frames = engine->max_frames;
-  info->mel_bins = engine->mel_bins;
-  info->window_samples = engine->window_samples;
-  info->shift_samples = engine->shift_samples;
-  info->chunk_frames = engine->chunk_frames;
-  info->embedding_dim = engine->embedding_dim;
-}
-
-int32_t run_model(VoxpressEngine* engine, const float* utterance, int64_t length, float* embedding,
-                  VoxpressEngineError* error) {
-  try {
-    engine->run(utterance, length, embedding);
-    return 0;
-  } catch (const std::exception& exception) {
-    tell(exception, error);
-    return 1;
-  }
-}
-
-size_t kernels_used(const VoxpressEngine*, char* text, size_t size) { return voxpress_kernels_used(text, size); }
-
-void close_model(VoxpressEngine* engine) { delete engine; }
 
 }  // namespace
 
 const VoxpressEngineApi* voxpress_executorch_engine(void) {
-  static const VoxpressEngineApi api = {VOXPRESS_ENGINE_ABI, open_model,   describe_model,
-                                        run_model,           kernels_used, close_model};
+  static const VoxpressEngineApi api = voxpress::harness::engine_api(open_model);
   return &api;
 }

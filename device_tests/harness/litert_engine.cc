@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "engine.h"
+#include "engine_model.h"
 #include "json.h"
 #include "litert_abi.h"
 
@@ -176,18 +176,10 @@ struct AlignedMemory {
   std::unique_ptr<void, Free> data;
 };
 
-void tell(const std::exception& exception, VoxpressEngineError* error) {
-  std::snprintf(error->text, sizeof error->text, "%s", exception.what());
-  for (char* letter = error->text; *letter != '\0'; ++letter) {
-    if (*letter < 0x20 || *letter > 0x7E) *letter = '?';
-  }
-}
-
-}  // namespace
-
-struct VoxpressEngine {
-  explicit VoxpressEngine(const VoxpressEngineRequest& request)
-      : threads(request.threads), runtime(or_default(request.runtime_library, kRuntimeName)) {
+struct LitertModel final : VoxpressEngine {
+  // The library does not say its version; whoever chose it knows.
+  explicit LitertModel(const VoxpressEngineRequest& request)
+      : VoxpressEngine("litert", "", request.threads), runtime(or_default(request.runtime_library, kRuntimeName)) {
     HeldBack said;
     try {
       open(request);
@@ -198,14 +190,18 @@ struct VoxpressEngine {
       refuse(std::string(exception.what()) + " (" + reason + ")");
     }
   }
-  ~VoxpressEngine() {
+  ~LitertModel() override {
     const HeldBack chatter;  // the runtime says farewell
     close();
   }
-  VoxpressEngine(const VoxpressEngine&) = delete;
-  VoxpressEngine& operator=(const VoxpressEngine&) = delete;
 
-  void run(const float* utterance, int64_t length, float* embedding) {
+  size_t kernels_used(char* text, size_t size) const override {
+    if (plugin != nullptr) return plugin->kernels_used(text, size);
+    if (size > 0) text[0] = '\0';
+    return 0;
+  }
+
+  void run(const float* utterance, int64_t length, float* embedding) override {
     const int64_t least = rows_of(min_frames), most = rows_of(max_frames);
     if (length < least || length > most) {
       refuse("the model takes " + std::to_string(least) + " to " + std::to_string(most) +
@@ -216,13 +212,6 @@ struct VoxpressEngine {
     require(runtime.RunCompiledModel(compiled, 0, 1, &input, 1, &output), "running the model");
     std::memcpy(embedding, output_memory->data.get(), static_cast<size_t>(embedding_dim) * sizeof(float));
   }
-
-  int32_t threads;
-  Runtime runtime;
-  std::unique_ptr<DelegatePlugin> plugin;
-  std::string delegates;
-  int64_t mel_bins = 0, embedding_dim = 0, min_frames = 1, max_frames = 0, chunk_frames = 0;
-  int64_t window_samples = 1, shift_samples = 1;
 
  private:
   int64_t row_values() const { return mel_bins == 0 ? 1 : mel_bins; }
@@ -438,6 +427,8 @@ struct VoxpressEngine {
     compiled = options = model = environment = nullptr;
   }
 
+  Runtime runtime;
+  std::unique_ptr<DelegatePlugin> plugin;
   void *environment = nullptr, *model = nullptr, *options = nullptr, *compiled = nullptr;
   void *input = nullptr, *output = nullptr;
   RankedType input_type = {}, output_type = {};
@@ -445,54 +436,13 @@ struct VoxpressEngine {
   int64_t prepared_length = 0;  // frames, or samples
 };
 
-namespace {
-
 VoxpressEngine* open_model(const VoxpressEngineRequest* request, VoxpressEngineError* error) {
-  try {
-    return new VoxpressEngine(*request);
-  } catch (const std::exception& exception) {
-    tell(exception, error);
-    return nullptr;
-  }
+  return voxpress::harness::opened([&] { return new LitertModel(*request); }, error);
 }
-
-void describe_model(const VoxpressEngine* engine, VoxpressEngineInfo* info) {
-  info->engine = "litert";
-  info->runtime_version = "";  // the library does not say; whoever chose it knows
-  info->delegates = engine->delegates.c_str();
-  info->threads = engine->threads;
-  info->min_frames = engine->min_frames;
-  info->max_frames = engine->max_frames;
-  info->mel_bins = engine->mel_bins;
-  info->window_samples = engine->window_samples;
-  info->shift_samples = engine->shift_samples;
-  info->chunk_frames = engine->chunk_frames;
-  info->embedding_dim = engine->embedding_dim;
-}
-
-int32_t run_model(VoxpressEngine* engine, const float* utterance, int64_t length, float* embedding,
-                  VoxpressEngineError* error) {
-  try {
-    engine->run(utterance, length, embedding);
-    return 0;
-  } catch (const std::exception& exception) {
-    tell(exception, error);
-    return 1;
-  }
-}
-
-size_t kernels_used(const VoxpressEngine* engine, char* text, size_t size) {
-  if (engine->plugin != nullptr) return engine->plugin->kernels_used(text, size);
-  if (size > 0) text[0] = '\0';
-  return 0;
-}
-
-void close_model(VoxpressEngine* engine) { delete engine; }
 
 }  // namespace
 
 const VoxpressEngineApi* voxpress_litert_engine(void) {
-  static const VoxpressEngineApi api = {VOXPRESS_ENGINE_ABI, open_model,   describe_model,
-                                        run_model,           kernels_used, close_model};
+  static const VoxpressEngineApi api = voxpress::harness::engine_api(open_model);
   return &api;
 }
