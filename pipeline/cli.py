@@ -96,6 +96,9 @@ def sweep(
         Path | None, typer.Option(help="A trial list to evaluate on too, beside the held-out trials.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds to run at the same time, each in a process.")] = 1,
+    bits: Annotated[str, typer.Option(help="Uniform widths, or none.")] = "8,5,4,3,2",
+    mixed_bits: Annotated[str, typer.Option(help="Mixed and MSFT at the bytes of these widths, or none.")] = "5,4,3,2",
+    quantizers: Annotated[str, typer.Option(help="1-bit quantizers, or none.")] = "sign,static,adaptive",
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Compare every width and quantizer over several seeds. Run again to go on where it was stopped."""
@@ -103,7 +106,7 @@ def sweep(
     from pipeline.errors import InputError
     from pipeline.progress import Progress
     from pipeline.recipe import load_recipe
-    from pipeline.stages.sweep import GivenTrials
+    from pipeline.stages.sweep import GivenTrials, SweptSettings
     from pipeline.stages.sweep import sweep as sweep_recipe
 
     loaded = load_recipe(recipe)
@@ -117,6 +120,7 @@ def sweep(
         seeds=seeds,
         given=GivenTrials(audio, trials) if audio is not None and trials is not None else None,
         progress=Progress(),
+        settings=SweptSettings.parse(bits, mixed_bits, quantizers),
         jobs=jobs,
     )
     if json:

@@ -15,10 +15,12 @@ SWEEP_FILE = "sweep.json"
 
 
 def write_sweep(sweep: Sweep, out: Path) -> None:
-    """Write `sweep.json`, `.md` and `.html`, and the plots: `pareto-<list>.svg`, `bits.svg`, `sensitivity.svg`."""
+    """Write `sweep.json`, `.md` and `.html`, and the plots: `pareto-<list>.svg` and, if there are plans, `bits.svg` and
+    `sensitivity.svg`.
+    """
     pareto = [(one, pareto_plot(sweep, one)) for one in sweep.trial_lists]
-    bits, sensitivity = bits_plot(sweep), sensitivity_plot(sweep)
-    plots = {f"pareto-{one.key}": plot for one, plot in pareto} | {"bits": bits, "sensitivity": sensitivity}
+    by_layer = {"bits": bits_plot(sweep), "sensitivity": sensitivity_plot(sweep)} if sweep.layers else {}
+    plots = {f"pareto-{one.key}": plot for one, plot in pareto} | by_layer
     page = render(
         "sweep.html.j2",
         title=sweep.title,
@@ -26,8 +28,7 @@ def write_sweep(sweep: Sweep, out: Path) -> None:
         tables=sweep_tables(sweep),
         circumstances=circumstances(sweep),
         pareto=[(one.name, plot) for one, plot in pareto],
-        bits=bits,
-        sensitivity=sensitivity,
+        by_layer=by_layer,
     )
     for name, plot in plots.items():
         write_atomically(out / f"{name}.svg", svg_file(plot))

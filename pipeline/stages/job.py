@@ -21,6 +21,7 @@ class JobContext:
     needs: Mapping[str, Path]  # finished folders of the jobs this one reads
     work: Path  # scratch that survives a kill: checkpoints, finished parts
     progress: Progress
+    identity: str  # of settings and inputs; what another identity left in `work` is not gone on from
     leads: bool = True  # whether this process evaluates and writes; the others only train with it
 
 

@@ -98,6 +98,7 @@ def finetune(
         seed=context.recipe.seed,
         label=label,
         progress=context.progress,
+        identity=context.identity,
         teacher=pretrained.network if settings.distillation > 0 else None,
         every_step=follow,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -12,8 +14,8 @@ from pipeline.progress import Progress
 from pipeline.recipe import RECIPE_FILE, STAGES, Recipe, recipe_text
 from pipeline.stages import augmentation, binary, bundle, corpus, device_test, export, mixed, msft, pretrain, uniform
 from pipeline.stages.job import Job, JobContext
-from pipeline.stamp import Stamp, current_stamp, make_stamp, write_stamp
-from pipeline.training.processes import is_first_process, say_to_all
+from pipeline.stamp import Stamp, current_stamp, make_stamp, tool_versions, write_stamp
+from pipeline.training.processes import from_first_process, is_first_process
 
 WORK_FOLDER = ".work"
 
@@ -77,15 +79,16 @@ def _do(job: Job, recipe: Recipe, out: Path, done: dict[str, Stamp], progress: P
     folder = out / job.name
     inputs = {name: done[name].outputs_sha256 for name in job.needs} | dict(job.sources)
     stamp = current_stamp(job.stage, job.settings, inputs, folder)
+    identity = _identity(job, inputs) if stamp is None else ""  # empty: nothing to do
     if job.trains:
-        say_to_all(stamp is None)
+        from_first_process(identity)
     if stamp is not None:
         progress.say(f"[{job.name}] unchanged")
         return stamp
     progress.say(f"[{job.name}]")
     work = out / WORK_FOLDER / job.name
     with folder_written_whole(folder) as partial:
-        job.run(JobContext(recipe, partial, _needs(job, out), work, progress))
+        job.run(JobContext(recipe, partial, _needs(job, out), work, progress, identity))
         stamp = make_stamp(job.stage, job.settings, inputs, partial)
         write_stamp(partial, stamp)
     shutil.rmtree(work, ignore_errors=True)
@@ -94,9 +97,16 @@ def _do(job: Job, recipe: Recipe, out: Path, done: dict[str, Stamp], progress: P
 
 def _take_part(job: Job, recipe: Recipe, out: Path) -> None:
     """Train with the first process if it says that the job is not done yet."""
-    if job.trains and say_to_all(False):
+    identity = from_first_process("") if job.trains else ""
+    if identity:
         work = out / WORK_FOLDER / job.name
-        job.run(JobContext(recipe, out / job.name, _needs(job, out), work, Progress.silent(), leads=False))
+        job.run(JobContext(recipe, out / job.name, _needs(job, out), work, Progress.silent(), identity, leads=False))
+
+
+def _identity(job: Job, inputs: Mapping[str, str]) -> str:
+    """Hash of all that the job's result depends on."""
+    everything = [job.stage, job.settings.model_dump(mode="json"), dict(inputs), tool_versions()]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
 def _needs(job: Job, out: Path) -> dict[str, Path]:

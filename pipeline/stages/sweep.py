@@ -70,6 +70,8 @@ LAST_STAGE = "binary"
 MEASUREMENT_FILE = "measurement.json"
 BOOTSTRAP_FILE = "bootstrap.safetensors"
 HELDOUT, GIVEN = "heldout", "trials"  # keys of the trial lists
+Quantizer = Literal["adaptive", "static", "sign"]
+_WIDTHS = tuple(str(bits) for bits in range(1, 9))
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,35 @@ class SweptSettings:
 
     uniform_bits: tuple[int, ...] = (8, 5, 4, 3, 2)
     mixed_bits: tuple[int, ...] = (5, 4, 3, 2)  # mixed and MSFT, at the bytes of these widths; at 8 there is no choice
-    quantizers: tuple[Literal["adaptive", "static", "sign"], ...] = ("sign", "static", "adaptive")
+    quantizers: tuple[Quantizer, ...] = ("sign", "static", "adaptive")
+
+    @classmethod
+    def parse(cls, bits: str, mixed_bits: str, quantizers: str) -> SweptSettings:
+        """From lists with commas, as the command line has them; "none" is the empty one.
+
+        Raises InputError for what is no width from 1 to 8 and no quantizer.
+        """
+
+        def widths(option: str, text: str) -> tuple[int, ...]:
+            for word in _words(text):
+                if word not in _WIDTHS:
+                    raise InputError(option, expected="widths from 1 to 8 with commas, or none", found=text)
+            return tuple(int(word) for word in _words(text))
+
+        known: dict[str, Quantizer] = {name: name for name in cls.quantizers}
+        for word in _words(quantizers):
+            if word not in known:
+                raise InputError("--quantizers", expected=f"some of {', '.join(known)}, or none", found=quantizers)
+        return cls(
+            uniform_bits=widths("--bits", bits),
+            mixed_bits=widths("--mixed-bits", mixed_bits),
+            quantizers=tuple(known[word] for word in _words(quantizers)),
+        )
+
+
+def _words(text: str) -> list[str]:
+    """The words of a list with commas, each once."""
+    return [] if text == "none" else list(dict.fromkeys(word.strip() for word in text.split(",")))
 
 
 @dataclass(frozen=True)
@@ -153,11 +183,14 @@ def swept_recipe(recipe: Recipe, settings: SweptSettings) -> Recipe:
         found = ", ".join(recipe.uniform.keep_fp32)
         raise InputError("uniform.keep_fp32", expected="none: mixed plans give every layer a width", found=found)
     average_bits = tuple(float(bits) for bits in settings.mixed_bits)
+    left_out = {f"{bits}bit" for bits in set(SweptSettings.mixed_bits) - set(settings.mixed_bits)}
+    orders = () if recipe.msft.compare_plan in left_out else recipe.msft.compare_orders
     return recipe.model_copy(
         update={
             "corpus": recipe.corpus.model_copy(update={"seed": recipe.corpus_seed}),
             "uniform": recipe.uniform.model_copy(update={"bits": settings.uniform_bits}),
             "mixed": recipe.mixed.model_copy(update={"average_bits": average_bits, "budget_bytes": (), "plans": ()}),
+            "msft": recipe.msft.model_copy(update={"compare_orders": orders}),
             "binary": recipe.binary.model_copy(update={"quantizers": settings.quantizers}),
             "export": recipe.export.model_copy(update={"fallback": ()}),
         }
@@ -511,7 +544,9 @@ def _read_measurement(run: _SeedRun, key: str, label: str) -> Measurement:
 
 
 def _layers(runs: Sequence[_SeedRun]) -> list[LayerFigures]:
-    """The layers in execution order, with what each seed's allocation weighed and chose."""
+    """The layers in execution order, with what each seed's allocation weighed and chose; none without plans."""
+    if not mixed.plan_labels(runs[0].recipe):
+        return []
     nodes = [layer.node for layer in lower(read_pretrained(runs[0].folder / PRETRAIN).network).layers]
     measured = [mixed.read_sensitivity(run.folder / mixed.SENSITIVITY_JOB) for run in runs]
     plans = {

@@ -60,13 +60,15 @@ def train(
     seed: int,
     label: str,
     progress: Progress,
+    identity: str = "",
     teacher: nn.Module | None = None,
     every_step: Callable[[int], None] = lambda step: None,
 ) -> History:
     """Train `network` and `head` in place for `settings.steps` steps and return loss, accuracy and rate over time.
 
     Under torchrun every process calls this with the same arguments and ends with the same tensors; `settings.batch` is
-    divided among them. `work` holds the checkpoint while the run lasts and must be one folder for all processes.
+    divided among them. `work` holds the checkpoint while the run lasts and must be one folder for all processes; a
+    checkpoint of another `identity` (of what `every_step` does, or of the network to begin with) is not gone on from.
     `every_step(step)` is called after each update (palettes follow the weights there). `teacher`, if given, is the
     fp32 network whose embeddings the student is pulled towards. With `settings.ema_decay` network and head end as their
     moving average over the steps, else as the last step left them.
@@ -86,7 +88,7 @@ def train(
     if teacher is not None:
         teacher = teacher.to(fabric.device).eval()
     work.mkdir(parents=True, exist_ok=True)
-    fingerprint = _fingerprint(settings, seed, data, trainee)
+    fingerprint = _fingerprint(settings, seed, data, trainee, identity)
     average = MovingAverage(trainee, settings.ema_decay) if settings.ema_decay else None
     run = _Run(work / CHECKPOINT_FILE, fingerprint, trainee, optimizer, average)
     first_step, history = run.resume(fabric)
@@ -144,10 +146,11 @@ def _optimizer(trainee: Trainee, settings: TrainingSettings) -> torch.optim.Opti
     )
 
 
-def _fingerprint(settings: TrainingSettings, seed: int, data: CropDataset, trainee: Trainee) -> str:
+def _fingerprint(settings: TrainingSettings, seed: int, data: CropDataset, trainee: Trainee, identity: str) -> str:
     """What a checkpoint must agree on to be continued: settings, seed, utterances, names and shapes of the tensors."""
     shapes = {name: list(value.shape) for name, value in trainee.state_dict().items()}
-    return hashlib.sha256(repr((settings.model_dump_json(), seed, data.ids, data.classes, shapes)).encode()).hexdigest()
+    agreed = (settings.model_dump_json(), seed, data.ids, data.classes, shapes, identity)
+    return hashlib.sha256(repr(agreed).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

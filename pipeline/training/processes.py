@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from functools import cache
+from typing import TypeVar
 
 import torch
 from lightning.fabric import Fabric
@@ -13,6 +14,8 @@ from lightning.fabric.strategies import DDPStrategy
 # Processes wait for the first one while it evaluates and writes. torchrun ends them all when one dies, so that a long
 # time limit hides nothing.
 _WAIT = timedelta(days=7)
+
+T = TypeVar("T")
 
 
 def is_first_process() -> bool:
@@ -25,9 +28,10 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def say_to_all(value: bool) -> bool:
+def from_first_process(value: T) -> T:
     """The first process's `value`, in every process; all of them must call this, and wait for each other."""
-    return bool(make_fabric("32-true").broadcast(value))
+    shared: T = make_fabric("32-true").broadcast(value)
+    return shared
 
 
 @cache

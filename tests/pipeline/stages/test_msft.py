@@ -66,25 +66,25 @@ def _recipe(**msft: object) -> Recipe:
 def test_orders_are_compared_on_one_plan() -> None:
     plain = _recipe()
     assert compared_artifacts(plain) == {}
-    recipe = _recipe(compare_orders=("back-to-front",))
+    recipe = _recipe(compare_orders=("front-to-back",))
     assert artifacts(recipe) == {
         "msft-3bit": "msft/3bit",
         "msft-2bit": "msft/2bit",
-        "msft-2bit-back-to-front": "msft/2bit-back-to-front",
+        "msft-2bit-front-to-back": "msft/2bit-front-to-back",
     }
-    assert compared_artifacts(recipe) == {"front-to-back": "msft-2bit", "back-to-front": "msft-2bit-back-to-front"}
+    assert compared_artifacts(recipe) == {"back-to-front": "msft-2bit", "front-to-back": "msft-2bit-front-to-back"}
     *one_plan, other = jobs(recipe)
     # What is compared beside them does not make the others anew.
     assert [job.settings for job in one_plan] == [job.settings for job in jobs(plain)]
     assert other.needs == one_plan[-1].needs
-    assert other.settings.model_dump()["msft"]["order"] == "back-to-front"
+    assert other.settings.model_dump()["msft"]["order"] == "front-to-back"
 
 
 def test_orders_that_cannot_be_compared() -> None:
     with pytest.raises(InputError, match=r"msft.compare_plan: expected a plan of \[mixed\]: 3bit, 2bit, found 4bit"):
-        jobs(_recipe(compare_orders=("back-to-front",), compare_plan="4bit"))
-    with pytest.raises(pydantic.ValidationError, match=r"names front-to-back, which is msft\.order"):
-        _recipe(compare_orders=("front-to-back",))
+        jobs(_recipe(compare_orders=("front-to-back",), compare_plan="4bit"))
+    with pytest.raises(pydantic.ValidationError, match=r"names back-to-front, which is msft\.order"):
+        _recipe(compare_orders=("back-to-front",))
 
 
 def test_each_group_gets_its_turn_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

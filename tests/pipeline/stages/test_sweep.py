@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 import sys
@@ -55,7 +56,7 @@ RECIPE = Recipe(
     mixed=MixedSettings(
         average_bits=(7,), sensitivity=SensitivitySettings(crops=1, crop_frames=40, probes=1), finetune=STEPS
     ),
-    msft=MsftSettings(groups=2, compare_orders=("back-to-front",), finetune=STEPS.model_copy(update={"steps": 1})),
+    msft=MsftSettings(groups=2, compare_orders=("front-to-back",), finetune=STEPS.model_copy(update={"steps": 1})),
     binary=BinarySettings(finetune=STEPS),
     export=ExportSettings(max_seconds=6.0, fallback=("8bit",)),
 )
@@ -66,7 +67,7 @@ LABELS = [
     "2bit",
     "mixed-2bit",
     "msft-2bit",
-    "msft-2bit-back-to-front",
+    "msft-2bit-front-to-back",
     "1bit-sign",
     "1bit-adaptive",
 ]
@@ -100,8 +101,9 @@ def test_the_built_in_sweep_compares_like_with_like() -> None:
     steps = recipe.msft.groups * recipe.msft.finetune.steps
     assert steps == recipe.mixed.finetune.steps == recipe.uniform.finetune.steps
     once = {"steps": 1}
-    rest = [one.finetune.model_copy(update=once) for one in (recipe.uniform, recipe.mixed, recipe.msft, recipe.binary)]
-    assert all(one == rest[0] for one in rest)
+    # One bit stands for itself: its quantizers are compared with one another alone.
+    rest = [one.finetune.model_copy(update=once) for one in (recipe.uniform, recipe.mixed, recipe.msft)]
+    assert rest[0] == rest[1] == rest[2]
     swept = swept_recipe(recipe, SweptSettings())
     # The sweep changes nothing but the corpus's seed.
     assert swept == recipe.model_copy(update={"corpus": swept.corpus})
@@ -122,6 +124,31 @@ def test_a_recipe_that_cannot_be_swept(tmp_path: Path, recipe: Recipe, message: 
     with pytest.raises(InputError, match=message):
         sweep(recipe, corpus_folder=None, out=tmp_path / "out", seeds=2, given=None, progress=Progress())
     assert not (tmp_path / "out").exists()
+
+
+def test_fewer_settings() -> None:
+    few = SweptSettings.parse("8,4,4", "none", " sign,adaptive ")
+    assert few == SweptSettings(uniform_bits=(8, 4), mixed_bits=(), quantizers=("sign", "adaptive"))
+    assert SweptSettings.parse("8,5,4,3,2", "5,4,3,2", "sign,static,adaptive") == SweptSettings()
+    orders = RECIPE.msft and RECIPE.msft.compare_orders
+    for settings, wanted in ((few, ()), (FEW, orders), (SweptSettings(), orders)):
+        swept = swept_recipe(RECIPE, settings)
+        assert swept.msft is not None
+        assert swept.msft.compare_orders == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("9", "none", "none"), "--bits: expected widths from 1 to 8 with commas, or none, found 9"),
+        (("4", "3;2", "none"), "--mixed-bits: expected widths .*, found 3;2"),
+        (("4", "", "none"), "--mixed-bits: expected widths"),
+        (("4", "none", "ternary"), "--quantizers: expected some of sign, static, adaptive, or none, found ternary"),
+    ],
+)
+def test_settings_that_are_none(words: tuple[str, str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SweptSettings.parse(*words)
 
 
 def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +263,21 @@ def test_a_second_sweep_only_adds_the_given_trials(swept: tuple[Sweep, Path], tm
     for old, new in zip(before.settings, after.settings, strict=True):
         assert new.on("heldout") == old.on("heldout")
     assert (out / "pareto-trials.svg").is_file()
+
+
+@pytest.mark.slow
+def test_a_sweep_of_one_width_alone(swept: tuple[Sweep, Path], tmp_path: Path) -> None:
+    shutil.copytree(swept[1], tmp_path / "out")
+    (tmp_path / "out" / "bits.svg").unlink()
+    alone = SweptSettings(uniform_bits=(4,), mixed_bits=(), quantizers=())
+    result = sweep(
+        RECIPE, corpus_folder=None, out=tmp_path / "out", seeds=2, given=None, progress=Progress(), settings=alone
+    )
+    assert [setting.label for setting in result.settings] == ["fp32", "4bit"]
+    assert result.layers == ()
+    assert result.differences == tuple(one for one in swept[0].differences if one.setting == "4bit")
+    assert not (tmp_path / "out" / "bits.svg").exists()
+    assert "Bits per layer" not in (tmp_path / "out" / "sweep.html").read_text()
 
 
 @pytest.mark.slow

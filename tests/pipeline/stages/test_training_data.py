@@ -26,7 +26,7 @@ def _recipe(seed: int) -> Recipe:
 def _context(out: Path, seed: int) -> JobContext:
     recipe = _recipe(seed)
     run_recipe(recipe, corpus_folder=None, out=out, until="corpus", progress=Progress.silent())
-    return JobContext(recipe, out / "job", {CORPUS: out / CORPUS}, out / "work", Progress.silent())
+    return JobContext(recipe, out / "job", {CORPUS: out / CORPUS}, out / "work", Progress.silent(), "")
 
 
 def test_features_are_computed_once_for_each_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def _augmentation(folders: Path, tmp_path: Path, **settings: object) -> Augmenta
         {"name": "t", "corpus": {"cache": "none"}, "augmentation": settings, "pretrain": {"steps": 1}}
     )
     (job,) = stage.jobs(recipe)
-    job.run(JobContext(recipe, tmp_path, {}, tmp_path, Progress(Console(quiet=True))))
+    job.run(JobContext(recipe, tmp_path, {}, tmp_path, Progress(Console(quiet=True)), ""))
     return stage.read_augmentation(tmp_path, SPEC)
 
 

@@ -36,7 +36,7 @@ def _parts(bits: int | None = None) -> tuple[nn.Module, AamSoftmax]:
     return network, head
 
 
-def _train(work: Path, *, bits: int | None = None, die_at: int | None = None, **changes: object):
+def _train(work: Path, *, bits: int | None = None, die_at: int | None = None, identity: str = "", **changes: object):
     network, head = _parts(bits)
 
     def every_step(step: int) -> None:
@@ -46,7 +46,7 @@ def _train(work: Path, *, bits: int | None = None, die_at: int | None = None, **
 
     history = train(
         network, head, _data(), SETTINGS.model_copy(update=changes), work=work, seed=1, label="t", progress=QUIET,
-        every_step=every_step,
+        identity=identity, every_step=every_step,
     )  # fmt: skip
     return network, history
 
@@ -87,6 +87,14 @@ def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path: Path) -> None
     other, _ = _train(tmp_path / "w", lr=0.01, **ALWAYS_SAVE)
     fresh, _ = _train(tmp_path / "f", lr=0.01)
     _same(other, fresh)
+
+
+def test_a_checkpoint_of_another_job_is_not_continued(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path / "w", die_at=3, bits=2, identity="one", **ALWAYS_SAVE)
+    with pytest.raises(KeyboardInterrupt):  # goes through step 2 again, so it began anew
+        _train(tmp_path / "w", die_at=2, bits=2, identity="two", **ALWAYS_SAVE)
+    _train(tmp_path / "w", die_at=1, bits=2, identity="two", **ALWAYS_SAVE)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
