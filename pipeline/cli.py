@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.commands import bundle, device, release
+from pipeline.commands import bundle, device, options, release
 from pipeline.commands.calibrate import calibrate
 from pipeline.commands.terminal import show
 from pipeline.errors import VoxPressError
@@ -91,12 +91,12 @@ def sweep(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results. [default: out/<recipe name>]")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted up from the recipe's.")] = 3,
-    audio: Annotated[Path | None, typer.Option(help="Folder that the trial list's paths are relative to.")] = None,
+    audio: options.AudioIfAny = None,
     trials: Annotated[
         Path | None, typer.Option(help="A trial list to evaluate on too, beside the held-out trials.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds to run at the same time, each in a process.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Compare every width and quantizer over several seeds. Run again to go on where it was stopped."""
     from device_tests.report.sweep_tables import terminal_tables
@@ -128,23 +128,21 @@ def sweep(
 
 @app.command(epilog="Example: voxpress evaluate out/demo/export/resnet10-c8-4bit.pte --audio speech/dev --trials t.txt")
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Pre-trained model folder, artifact folder, .pte, .tflite or bundle.")],
-    audio: Annotated[Path, typer.Option(help="Folder that the trial list's paths are relative to.")],
-    trials: Annotated[Path, typer.Option(help="Trial list, lines `1 enrolment test` or `0 enrolment test`.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    only: Annotated[str | None, typer.Option(help="The one model file of a bundle to evaluate.")] = None,
-    crop_seconds: Annotated[float, typer.Option(help="Use only the first seconds of each utterance; 0: all.")] = 0.0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    model: options.ModelArgument,
+    audio: options.Audio,
+    trials: options.Trials,
+    json: options.Json = False,
+    only: options.OneModel = None,
+    crop_seconds: options.Crop = 0.0,
+    threads: options.Threads = 1,
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="Keep weights packed and expand them at each call.")
     ] = False,
     reference: Annotated[
         Path | None, typer.Option(help="A model whose embeddings the others' are compared with, by cosine.")
     ] = None,
-    cohort: Annotated[
-        Path | None, typer.Option(help="Normalise scores (AS-Norm) with this model's `voxpress cohort` file.")
-    ] = None,
-    cohort_top: Annotated[int, typer.Option(min=2, help="Nearest cohort speakers that AS-Norm takes.")] = 300,
+    cohort: options.CohortFile = None,
+    cohort_top: options.CohortTop = 300,
 ) -> None:
     """EER and minDCF of a model on a trial list."""
     from device_tests.evaluate import evaluate as evaluate_model
@@ -204,12 +202,12 @@ def quantize(
     epilog="Example: voxpress cohort out/demo/uniform/4bit --corpus vox2_dev.jsonl.gz --out cohort.safetensors"
 )
 def cohort(
-    model: Annotated[Path, typer.Argument(help="Pre-trained model folder, artifact folder, .pte, .tflite or bundle.")],
+    model: options.ModelArgument,
     corpus: Annotated[Path, typer.Option(help="Folder of speakers or lhotse cut manifest: no speakers of the trials.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     utterances_per_speaker: Annotated[int, typer.Option(min=1, help="Utterances averaged for each speaker.")] = 10,
-    only: Annotated[str | None, typer.Option(help="The one model file of a bundle.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    only: options.OneModel = None,
+    threads: options.Threads = 1,
 ) -> None:
     """A model's cohort for AS-Norm: one mean embedding for each speaker of a corpus."""
     from device_tests.evaluate import make_cohort
@@ -247,7 +245,7 @@ def export(
         bool, typer.Option(help="With --format pte: weights into a .ptd that all programs of the artifact share.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the model files.")] = Path(),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    json: options.Json = False,
     mode: Annotated[
         str, typer.Option(help="exact: fp32 activations. fast: u8 activations, integer kernels; needs --audio.")
     ] = "exact",
@@ -359,7 +357,7 @@ def doctor(
             "tflite-ios from a table. [default: those of this machine]"
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    json: options.Json = False,
 ) -> None:
     """A model's ops, bits and signature, and whether runtimes will run it; exit code 3 if one asked for will not."""
     from exporters.doctor import examine, report_json, report_tables, require_well
@@ -374,7 +372,7 @@ def doctor(
 
 
 @app.command(epilog="Example: voxpress models --json")
-def models(json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def models(json: options.Json = False) -> None:
     """Every network with its parameters, multiplications and bytes at each width."""
     from pipeline.models.size import network_sizes, sizes_json, sizes_table
 
