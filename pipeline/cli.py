@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -14,6 +14,10 @@ from pipeline.commands import bundle, device, options, release
 from pipeline.commands.calibrate import calibrate
 from pipeline.commands.terminal import show
 from pipeline.errors import VoxPressError
+
+if TYPE_CHECKING:
+    from exporters.exported import ExportedFile
+    from exporters.int8_control import Int8Control
 
 app = typer.Typer(
     name="voxpress",
@@ -249,9 +253,21 @@ def export(
     mode: Annotated[
         str, typer.Option(help="exact: fp32 activations. fast: u8 activations, integer kernels; needs --audio.")
     ] = "exact",
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Controls: the weights in each runtime's own int8 (PT2E; ONNX and onnx2tf); needs --audio.",
+        ),
+    ] = False,
+    frames: Annotated[
+        int, typer.Option(help="With --int8: length of the crops, and the one length that the .tflite takes.")
+    ] = 200,
     audio: Annotated[
         Path | None,
-        typer.Option(help="Mode fast: utterances, <speaker>/**/*.wav|flac, to measure activation ranges and check on."),
+        typer.Option(
+            help="Mode fast and --int8: utterances, <speaker>/**/*.wav|flac, to measure activation ranges and check on."
+        ),
     ] = None,
     utterances: Annotated[int, typer.Option(help="Mode fast: how many of them, spread evenly.")] = 32,
     ranges: Annotated[str, typer.Option(help="Mode fast: min-max, percentile or mse.")] = "percentile",
@@ -266,6 +282,18 @@ def export(
             artifact,
             out,
             max_seconds,
+            plain=(fallback, model_input, chunk_seconds, mode, split_weights, max_batch, int8),
+            json=json,
+        )
+        return
+    if int8:
+        _export_int8(
+            artifact,
+            out,
+            file_format,
+            audio=audio,
+            frames=frames,
+            max_seconds=max_seconds,
             plain=(fallback, model_input, chunk_seconds, mode, split_weights, max_batch),
             json=json,
         )
@@ -300,19 +328,60 @@ def export(
         typer.echo(export_list_json(written))
         return
     for exported in written:
-        found = exported.agreement
-        typer.echo(
-            f"{out / exported.file}  {exported.bytes} bytes  max relative error {found.max_relative_error:.2g}  "
-            f"cosine {found.cosine_mean:.5f}, least {found.cosine_min:.5f}"
-        )
+        _say_exported(out, exported)
+
+
+def _say_exported(out: Path, exported: ExportedFile | Int8Control) -> None:
+    found = exported.agreement
+    typer.echo(
+        f"{out / exported.file}  {exported.bytes} bytes  max relative error {found.max_relative_error:.2g}  "
+        f"cosine {found.cosine_mean:.5f}, least {found.cosine_min:.5f}"
+    )
+
+
+def _export_int8(
+    artifact: Path,
+    out: Path,
+    file_format: str,
+    *,
+    audio: Path | None,
+    frames: int,
+    max_seconds: float,
+    plain: tuple[object, ...],
+    json: bool,
+) -> None:
+    from exporters.export import chosen_formats
+    from exporters.int8_control import controls_json, export_int8
+    from pipeline.errors import InputError
+    from pipeline.progress import Progress
+
+    if plain != (False, "fbank", None, "exact", False, 1):
+        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch or --mode"
+        raise InputError("--int8", expected="none of the other files' options", found=found)
+    if audio is None:
+        raise InputError("--audio", expected="a folder of utterances, for --int8", found="none")
+    written = export_int8(
+        artifact,
+        formats=chosen_formats(file_format),
+        audio=audio,
+        frames=frames,
+        max_seconds=max_seconds,
+        out=out,
+        progress=Progress(),
+    )
+    if json:
+        typer.echo(controls_json(written))
+        return
+    for control in written:
+        _say_exported(out, control)
 
 
 def _export_coreml(artifact: Path, out: Path, max_seconds: float, *, plain: tuple[object, ...], json: bool) -> None:
     from exporters.coreml.export import export_coreml
     from pipeline.errors import InputError
 
-    if plain != (False, "fbank", None, "exact", False, 1):
-        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch or --mode"
+    if plain != (False, "fbank", None, "exact", False, 1, False):
+        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch, --int8 or --mode"
         raise InputError("--format coreml", expected="none of the other formats' options", found=found)
     written = export_coreml(artifact, out, max_seconds=max_seconds, precision="float16")
     if json:

@@ -262,7 +262,7 @@ def test_one_artifact_is_judged_at_its_own_threshold_and_has_no_control(tmp_path
     assert failed(verdicts) == set()
     assert report.reference_label == "4bit"
     for model in report.models:
-        assert model.calibrated
+        assert model.calibrated_score == "cosine"
         assert model.flips.reference_threshold == calibrated
         assert model.artifact_flips is not None
         assert (model.artifact_flips.reference_threshold, model.artifact_flips.total) == (calibrated, 0)
