@@ -206,6 +206,7 @@ def prepared_bundle(
                 mode=entry.mode,
                 input=entry.input,
                 is_control=entry.label == FLOAT_LABEL and entry.lowering == "stock",
+                weights=None if entry.weights is None else checked_file(folder, manifest, entry.weights),
             )
             for entry in entries
         ]

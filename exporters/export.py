@@ -170,6 +170,7 @@ def _written(
         file=name,
         label=request.label,
         format=request.format,
+        weights=weights_file_name(request.artifact) if request.split_weights else None,
         lowering=request.lowering,
         input=request.input,
         mode=request.mode,
