@@ -326,9 +326,10 @@ def _finish(
         for one, _ in judged:
             show(f"[bold]{one.title}[/bold]", report_table(one))
         typer.echo("\n".join(f"{folder / 'report.html'}" for folder in folders if (folder / "report.html").is_file()))
+    lines = [f"{one.device}: {result.line()}" for one, verdicts in judged for result in verdicts.failed]
     if errors:
-        for error in errors[:-1]:
-            typer.echo(f"voxpress: {error}", err=True)
+        for text in (*lines, *errors[:-1]):
+            typer.echo(f"voxpress: {text}", err=True)
         raise errors[-1]
-    if lines := [f"{one.device}: {result.line()}" for one, verdicts in judged for result in verdicts.failed]:
+    if lines:
         raise GateError("\n".join(lines))
