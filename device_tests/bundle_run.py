@@ -22,14 +22,16 @@ from safetensors.numpy import load_file, save
 from device_tests.drive.device import Device
 from device_tests.drive.inputs import Waveform
 from device_tests.drive.run import ModelFile, run_on_device
+from device_tests.evaluate import read_cohort
 from device_tests.gates import DEFAULT_GATES, Verdicts, judge, read_gates
 from device_tests.records import BundleIdentity, Embedding, Protocol, RunRecord, read_embeddings, read_run
 from device_tests.report.build import Golden, build_report
+from device_tests.report.decision import Cohort, Decision
 from device_tests.report.figures import Report
 from device_tests.trial_set import extract_inputs, read_trial_set
 from exporters.bundle.archive import opened_bundle
 from exporters.bundle.contents import check_contents, checked_file
-from exporters.bundle.manifest import MANIFEST_FILE, BundledModel, Manifest
+from exporters.bundle.manifest import MANIFEST_FILE, BundledCalibration, BundledModel, Manifest
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed
 from pipeline.artifact.store import read_artifact
@@ -56,6 +58,22 @@ _VOICES = {"speakers": 8, "sessions": 1, "utterances_per_session": 3, "seconds":
 Features = Mapping[str, npt.NDArray[np.float32]]
 
 
+class StoredThreshold(BaseModel):
+    """A calibrated decision threshold; of AS-Norm scores if there is a cohort for these."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: float
+    cohort: str | None  # its file's name among the references
+    top: int | None  # nearest speakers of the cohort that are taken
+
+    def decision(self, references: Path) -> Decision:
+        """It with its cohort read. Raises InputError naming the cohort's file."""
+        if self.cohort is None or self.top is None:
+            return Decision(self.threshold)
+        return Decision(self.threshold, Cohort(read_cohort(references / self.cohort), self.top))
+
+
 class RunContext(BaseModel):
     """What a run is judged by, beside its references."""
 
@@ -66,7 +84,7 @@ class RunContext(BaseModel):
     trials: tuple[Trial, ...]
     speakers: dict[str, str] | None
     reference: str  # label of the artifact that is the reference of all: fp32 where the bundle has one
-    thresholds: dict[str, float]  # the bundle's calibrated ones, of cosine scores, by file
+    thresholds: dict[str, StoredThreshold]  # the bundle's calibrated ones at the EER, by file
     front_end_difference: float
 
 
@@ -145,6 +163,10 @@ class PreparedBundle:
             made = embed(network, self.features, progress, f"reference {label}")
             write_atomically(out / REFERENCES / f"{label}.safetensors", save(dict(made)))
         write_atomically(out / REFERENCES / _GOLDEN_REFERENCES, save(golden))
+        for calibration in manifest.calibrations:
+            if calibration.cohort is not None:
+                cohort = checked_file(self.folder, manifest, calibration.cohort)
+                write_atomically(out / REFERENCES / _cohort_name(calibration), cohort.read_bytes())
         context = RunContext(
             title=f"{manifest.name} {manifest.version}",
             speech=self.speech.name,
@@ -184,6 +206,7 @@ def prepared_bundle(
                 mode=entry.mode,
                 input=entry.input,
                 is_control=entry.label == FLOAT_LABEL and entry.lowering == "stock",
+                weights=None if entry.weights is None else checked_file(folder, manifest, entry.weights),
             )
             for entry in entries
         ]
@@ -245,6 +268,7 @@ def report_run(folder: Path, gates_file: Path = DEFAULT_GATES) -> tuple[Report, 
     notes = [*run.notes, f"speech: {context.speech}"]
     if context.reference != FLOAT_LABEL:
         notes.append(f"the bundle has no {FLOAT_LABEL} artifact: the reference of all files is {context.reference}")
+    notes += _threshold_notes(run, context)
     run = run.model_copy(update={"notes": tuple(notes)})
     report = build_report(
         run,
@@ -256,7 +280,7 @@ def report_run(folder: Path, gates_file: Path = DEFAULT_GATES) -> tuple[Report, 
         title=f"{context.title} on {run.device}",
         speakers=context.speakers,
         golden=golden,
-        thresholds=context.thresholds,
+        decisions={file: one.decision(folder / REFERENCES) for file, one in context.thresholds.items()},
         gates=gates,
         reference_label=context.reference,
     )
@@ -271,14 +295,45 @@ def reference_label(manifest: Manifest) -> str:
     return max(manifest.artifacts, key=lambda artifact: (artifact.bits_per_weight, artifact.label)).label
 
 
-def thresholds(manifest: Manifest) -> dict[str, float]:
-    """Calibrated decision thresholds at the EER, by bare file name, of files whose scores are cosines."""
-    found: dict[str, float] = {}
+def thresholds(manifest: Manifest) -> dict[str, StoredThreshold]:
+    """Calibrated decision thresholds at the EER, by bare file name."""
+    found: dict[str, StoredThreshold] = {}
     for calibration in manifest.calibrations:
         at_eer = [one.threshold for one in calibration.thresholds if one.name == "eer"]
-        if calibration.score == "cosine" and at_eer:
-            found |= {Path(name).name: at_eer[0] for name in calibration.models}
+        info = calibration.cohort_info
+        if not at_eer or (calibration.score == "as-norm" and (calibration.cohort is None or info is None)):
+            continue
+        stored = StoredThreshold(
+            threshold=at_eer[0],
+            cohort=_cohort_name(calibration) if calibration.score == "as-norm" else None,
+            top=info.top if info is not None and calibration.score == "as-norm" else None,
+        )
+        found |= {Path(name).name: stored for name in calibration.models}
     return found
+
+
+def _cohort_name(calibration: BundledCalibration) -> str:
+    return f"cohort-{calibration.label}-{calibration.mode}.safetensors"
+
+
+def _threshold_notes(run: RunRecord, context: RunContext) -> list[str]:
+    """Which thresholds decisions are compared at, and why, where they are not the bundle's of cosines."""
+    files = [model.file for model in run.models]
+    without = [file for file in files if file not in context.thresholds]
+    normalised = [file for file in files if file in context.thresholds and context.thresholds[file].cohort is not None]
+    notes = []
+    if without:
+        notes.append(
+            f"{', '.join(without)}: the bundle has no calibrated threshold at the EER for them, so decision flips are "
+            "counted at that of the EER found here"
+        )
+    if normalised:
+        notes.append(
+            f"{', '.join(normalised)}: calibrated for AS-Norm scores. Flips to the artifact are of such scores, with "
+            f"the bundle's cohort, at its threshold; those to {context.reference}, of which there is no cohort, and "
+            "all error rates are of cosines"
+        )
+    return notes
 
 
 def _longest_seconds(entries: Sequence[BundledModel], spec: FrontEndSpec) -> float | None:

@@ -15,6 +15,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from device_tests.records import DeviceClass
+from device_tests.report.decision import ScoreKind
 from device_tests.report.figures import ModelFigures, Report
 from pipeline.errors import InputError
 from pipeline.files import first_problem, write_atomically
@@ -25,6 +26,11 @@ WIDEST_SPREADS = 3.0
 
 Verdict = Literal["passed", "failed", "not judged"]
 _Positive = Annotated[float, Field(gt=0)]
+_THRESHOLDS: dict[ScoreKind | None, str] = {
+    None: "EER's threshold, as the bundle has none for it",
+    "cosine": "bundle's threshold",
+    "as-norm": "bundle's threshold of AS-Norm scores",
+}
 _CONVOLUTIONS = ("conv2d", "dwconv2d", "winograd")
 
 
@@ -245,7 +251,7 @@ def _min_dcf(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
 def _flips(report: Report, model: ModelFigures, gates: Gates) -> GateResult:
     flips = model.artifact_flips
     found = None if flips is None else flips.total / flips.trials
-    where = "of all trials" if model.calibrated else "of all trials, at the EER's threshold"
+    where = f"of all trials, at the {_THRESHOLDS[model.calibrated_score]}"
     return _at_most("decision flips", model.file, found, gates.parity(model).flips_share, where, "no artifact")
 
 

@@ -128,7 +128,8 @@ class ModelRun(_Frozen):
 
     file: BareName
     sha256: Sha256
-    file_bytes: PositiveInt
+    file_bytes: PositiveInt = Field(description="with those of the .ptd that its weights lie in, if they do")
+    weights_sha256: Sha256 | None = Field(default=None, description="of that .ptd; None: weights are in the file")
     bits: BitsLabel = Field(description='what was asked of the quantizer: "4bit", "fp32", "mixed-1.9MB"')
     format: ModelFormat
     lowering: Lowering

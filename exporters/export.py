@@ -170,6 +170,7 @@ def _written(
         file=name,
         label=request.label,
         format=request.format,
+        weights=weights_file_name(request.artifact) if request.split_weights else None,
         lowering=request.lowering,
         input=request.input,
         mode=request.mode,
@@ -263,6 +264,13 @@ def fast_options(
     return FastOptions(audio, utterances, choice, activations)
 
 
+def chosen_formats(word: str) -> tuple[Format, ...]:
+    """The formats of a word, "pte", "tflite" or "both". Raises InputError for another one."""
+    if word not in (*FORMATS, "both"):
+        raise InputError("--format", expected="pte, tflite or both", found=word)
+    return tuple(one for one in FORMATS if word in (one, "both"))
+
+
 def export_files(
     artifact_folder: Path,
     *,
@@ -280,13 +288,11 @@ def export_files(
     """Write an artifact in `file_format` ("pte", "tflite" or "both") into `out`; with `fast`, in mode fast."""
     if not 1 <= max_batch <= MAX_BATCH:
         raise InputError("--max-batch", expected=f"1 to {MAX_BATCH}", found=str(max_batch))
-    if file_format not in ("pte", "tflite", "both"):
-        raise InputError("--format", expected="pte, tflite or both", found=file_format)
+    formats = chosen_formats(file_format)
     if model_input not in ("fbank", "waveform"):
         raise InputError("--input", expected="fbank or waveform", found=model_input)
     takes: ModelInput = "fbank" if model_input == "fbank" else "waveform"
     artifact = read_artifact(artifact_folder)
-    formats: tuple[Format, ...] = tuple(f for f in FORMATS if file_format in (f, "both"))
     label = artifact.header.name.rpartition("-")[2]
     reference = None if fast is None else _fast_reference(artifact, fast, out, max_seconds, progress)
     written = []

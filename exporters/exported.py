@@ -45,6 +45,7 @@ class ExportedFile(BaseModel):
     file: str
     label: str
     format: Format
+    weights: str | None = None  # the .ptd beside a .pte that its weights lie in; None: in it
     lowering: Lowering
     input: ModelInput = "fbank"
     mode: Mode

@@ -6,14 +6,18 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from pipeline.commands import bundle, device, release
+from pipeline.commands import bundle, device, options, release
 from pipeline.commands.calibrate import calibrate
 from pipeline.commands.terminal import show
 from pipeline.errors import VoxPressError
+
+if TYPE_CHECKING:
+    from exporters.exported import ExportedFile
+    from exporters.int8_control import Int8Control
 
 app = typer.Typer(
     name="voxpress",
@@ -91,7 +95,7 @@ def sweep(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results. [default: out/<recipe name>]")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted up from the recipe's.")] = 3,
-    audio: Annotated[Path | None, typer.Option(help="Folder that the trial list's paths are relative to.")] = None,
+    audio: options.AudioIfAny = None,
     trials: Annotated[
         Path | None, typer.Option(help="A trial list to evaluate on too, beside the held-out trials.")
     ] = None,
@@ -99,7 +103,7 @@ def sweep(
     bits: Annotated[str, typer.Option(help="Uniform widths, or none.")] = "8,5,4,3,2",
     mixed_bits: Annotated[str, typer.Option(help="Mixed and MSFT at the bytes of these widths, or none.")] = "5,4,3,2",
     quantizers: Annotated[str, typer.Option(help="1-bit quantizers, or none.")] = "sign,static,adaptive",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Compare every width and quantizer over several seeds. Run again to go on where it was stopped."""
     from device_tests.report.sweep_tables import terminal_tables
@@ -132,23 +136,21 @@ def sweep(
 
 @app.command(epilog="Example: voxpress evaluate out/demo/export/resnet10-c8-4bit.pte --audio speech/dev --trials t.txt")
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Pre-trained model folder, artifact folder, .pte, .tflite or bundle.")],
-    audio: Annotated[Path, typer.Option(help="Folder that the trial list's paths are relative to.")],
-    trials: Annotated[Path, typer.Option(help="Trial list, lines `1 enrolment test` or `0 enrolment test`.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    only: Annotated[str | None, typer.Option(help="The one model file of a bundle to evaluate.")] = None,
-    crop_seconds: Annotated[float, typer.Option(help="Use only the first seconds of each utterance; 0: all.")] = 0.0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    model: options.ModelArgument,
+    audio: options.Audio,
+    trials: options.Trials,
+    json: options.Json = False,
+    only: options.OneModel = None,
+    crop_seconds: options.Crop = 0.0,
+    threads: options.Threads = 1,
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="Keep weights packed and expand them at each call.")
     ] = False,
     reference: Annotated[
         Path | None, typer.Option(help="A model whose embeddings the others' are compared with, by cosine.")
     ] = None,
-    cohort: Annotated[
-        Path | None, typer.Option(help="Normalise scores (AS-Norm) with this model's `voxpress cohort` file.")
-    ] = None,
-    cohort_top: Annotated[int, typer.Option(min=2, help="Nearest cohort speakers that AS-Norm takes.")] = 300,
+    cohort: options.CohortFile = None,
+    cohort_top: options.CohortTop = 300,
 ) -> None:
     """EER and minDCF of a model on a trial list."""
     from device_tests.evaluate import evaluate as evaluate_model
@@ -208,12 +210,12 @@ def quantize(
     epilog="Example: voxpress cohort out/demo/uniform/4bit --corpus vox2_dev.jsonl.gz --out cohort.safetensors"
 )
 def cohort(
-    model: Annotated[Path, typer.Argument(help="Pre-trained model folder, artifact folder, .pte, .tflite or bundle.")],
+    model: options.ModelArgument,
     corpus: Annotated[Path, typer.Option(help="Folder of speakers or lhotse cut manifest: no speakers of the trials.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     utterances_per_speaker: Annotated[int, typer.Option(min=1, help="Utterances averaged for each speaker.")] = 10,
-    only: Annotated[str | None, typer.Option(help="The one model file of a bundle.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    only: options.OneModel = None,
+    threads: options.Threads = 1,
 ) -> None:
     """A model's cohort for AS-Norm: one mean embedding for each speaker of a corpus."""
     from device_tests.evaluate import make_cohort
@@ -251,13 +253,25 @@ def export(
         bool, typer.Option(help="With --format pte: weights into a .ptd that all programs of the artifact share.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the model files.")] = Path(),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    json: options.Json = False,
     mode: Annotated[
         str, typer.Option(help="exact: fp32 activations. fast: u8 activations, integer kernels; needs --audio.")
     ] = "exact",
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Controls: the weights in each runtime's own int8 (PT2E; ONNX and onnx2tf); needs --audio.",
+        ),
+    ] = False,
+    frames: Annotated[
+        int, typer.Option(help="With --int8: length of the crops, and the one length that the .tflite takes.")
+    ] = 200,
     audio: Annotated[
         Path | None,
-        typer.Option(help="Mode fast: utterances, <speaker>/**/*.wav|flac, to measure activation ranges and check on."),
+        typer.Option(
+            help="Mode fast and --int8: utterances, <speaker>/**/*.wav|flac, to measure activation ranges and check on."
+        ),
     ] = None,
     utterances: Annotated[int, typer.Option(help="Mode fast: how many of them, spread evenly.")] = 32,
     ranges: Annotated[str, typer.Option(help="Mode fast: min-max, percentile or mse.")] = "percentile",
@@ -272,6 +286,18 @@ def export(
             artifact,
             out,
             max_seconds,
+            plain=(fallback, model_input, chunk_seconds, mode, split_weights, max_batch, int8),
+            json=json,
+        )
+        return
+    if int8:
+        _export_int8(
+            artifact,
+            out,
+            file_format,
+            audio=audio,
+            frames=frames,
+            max_seconds=max_seconds,
             plain=(fallback, model_input, chunk_seconds, mode, split_weights, max_batch),
             json=json,
         )
@@ -306,19 +332,60 @@ def export(
         typer.echo(export_list_json(written))
         return
     for exported in written:
-        found = exported.agreement
-        typer.echo(
-            f"{out / exported.file}  {exported.bytes} bytes  max relative error {found.max_relative_error:.2g}  "
-            f"cosine {found.cosine_mean:.5f}, least {found.cosine_min:.5f}"
-        )
+        _say_exported(out, exported)
+
+
+def _say_exported(out: Path, exported: ExportedFile | Int8Control) -> None:
+    found = exported.agreement
+    typer.echo(
+        f"{out / exported.file}  {exported.bytes} bytes  max relative error {found.max_relative_error:.2g}  "
+        f"cosine {found.cosine_mean:.5f}, least {found.cosine_min:.5f}"
+    )
+
+
+def _export_int8(
+    artifact: Path,
+    out: Path,
+    file_format: str,
+    *,
+    audio: Path | None,
+    frames: int,
+    max_seconds: float,
+    plain: tuple[object, ...],
+    json: bool,
+) -> None:
+    from exporters.export import chosen_formats
+    from exporters.int8_control import controls_json, export_int8
+    from pipeline.errors import InputError
+    from pipeline.progress import Progress
+
+    if plain != (False, "fbank", None, "exact", False, 1):
+        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch or --mode"
+        raise InputError("--int8", expected="none of the other files' options", found=found)
+    if audio is None:
+        raise InputError("--audio", expected="a folder of utterances, for --int8", found="none")
+    written = export_int8(
+        artifact,
+        formats=chosen_formats(file_format),
+        audio=audio,
+        frames=frames,
+        max_seconds=max_seconds,
+        out=out,
+        progress=Progress(),
+    )
+    if json:
+        typer.echo(controls_json(written))
+        return
+    for control in written:
+        _say_exported(out, control)
 
 
 def _export_coreml(artifact: Path, out: Path, max_seconds: float, *, plain: tuple[object, ...], json: bool) -> None:
     from exporters.coreml.export import export_coreml
     from pipeline.errors import InputError
 
-    if plain != (False, "fbank", None, "exact", False, 1):
-        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch or --mode"
+    if plain != (False, "fbank", None, "exact", False, 1, False):
+        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch, --int8 or --mode"
         raise InputError("--format coreml", expected="none of the other formats' options", found=found)
     written = export_coreml(artifact, out, max_seconds=max_seconds, precision="float16")
     if json:
@@ -363,7 +430,7 @@ def doctor(
             "tflite-ios from a table. [default: those of this machine]"
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    json: options.Json = False,
 ) -> None:
     """A model's ops, bits and signature, and whether runtimes will run it; exit code 3 if one asked for will not."""
     from exporters.doctor import examine, report_json, report_tables, require_well
@@ -378,7 +445,7 @@ def doctor(
 
 
 @app.command(epilog="Example: voxpress models --json")
-def models(json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def models(json: options.Json = False) -> None:
     """Every network with its parameters, multiplications and bytes at each width."""
     from pipeline.models.size import network_sizes, sizes_json, sizes_table
 

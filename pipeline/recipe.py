@@ -119,6 +119,7 @@ class ExportSettings(_Section):
     activations: ActivationSettings = ActivationSettings()
     formats: Annotated[tuple[Literal["pte", "tflite"], ...], Field(min_length=1)] = ("pte", "tflite")
     max_seconds: Annotated[float, Field(ge=0.3, le=600)] = 10.0  # longest utterance; .pte plans its memory for it
+    split_weights: bool = False  # weights of .pte files with VoxPress ops in a .ptd that those of an artifact share
     fallback: tuple[str, ...] = ()  # artifacts, by label ("4bit"), that are also written with stock ops only
 
 

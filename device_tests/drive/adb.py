@@ -182,6 +182,9 @@ class AdbSession:
 
     def _once(self, call: EngineCall, work: str, follow: Callable[[str], None]) -> int:
         model, features = self._place(call.model), self._place(call.features)
+        if call.weights is not None:
+            # The model asks for them by their own name.
+            self._shell(f"ln -sf {self._place(call.weights)} {ROOT}/files/{shlex.quote(call.weights.name)}")
         if self._settings.app is not None:
             return self._run_in_app(self._settings.app, call, work, model, features)
         build = self._device.builds(call.format)

@@ -29,6 +29,7 @@ class EngineCall:
     out: Path
     protocol: Protocol
     skip_accuracy: bool
+    weights: Path | None = None  # of a .pte whose weights are a file of their own, read from beside it by its name
 
     def options(self, model: str, features: str, out: str) -> list[str]:
         """The engine's options, with the paths as the device names them."""

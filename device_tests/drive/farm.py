@@ -70,6 +70,7 @@ class JobModel(_Frozen):
     file: BareName
     sha256: Sha256
     file_bytes: int
+    weights_sha256: Sha256 | None = None
     bits: BitsLabel
     format: ModelFormat
     lowering: Lowering
@@ -134,7 +135,8 @@ def write_job(
             JobModel(
                 file=model.path.name,
                 sha256=sha256_file(model.path),
-                file_bytes=model.path.stat().st_size,
+                file_bytes=model.total_bytes,
+                weights_sha256=None if model.weights is None else sha256_file(model.weights),
                 bits=model.bits,
                 format=model.format,
                 lowering=model.lowering,
@@ -146,7 +148,8 @@ def write_job(
         ),
     )
     for model in models:
-        shutil.copyfile(model.path, device / "models" / model.path.name)
+        for path in model.files:
+            shutil.copyfile(path, device / "models" / path.name)
     write_inputs(device, features, waveform, speed_frames=protocol.speed_frames)
     for build in builds.values():
         (device / "bin").mkdir(exist_ok=True)

@@ -87,6 +87,8 @@ class IosSession:
     def start(self, call: EngineCall, follow: Callable[[str], None]) -> int:
         """See `Session`."""
         model, features = self._place(call.model), self._place(call.features)
+        if call.weights is not None:
+            self._place(call.weights, call.weights.name)  # which the model asks for
         words = (call.sha256, sha256_file(call.features), call.protocol.model_dump_json(), str(call.skip_accuracy))
         out = f"{_CONTAINER}/{hashlib.sha256(' '.join(words).encode()).hexdigest()[:16]}"
         options = call.options(model, features, out)
@@ -102,8 +104,8 @@ class IosSession:
                 self._copy("from", f"{out}/{name}", str(call.out / name))
         return code
 
-    def _place(self, path: Path) -> str:
-        place = f"{_CONTAINER}/files/{sha256_file(path)[:16]}-{path.name}"
+    def _place(self, path: Path, name: str | None = None) -> str:
+        place = f"{_CONTAINER}/files/{name or f'{sha256_file(path)[:16]}-{path.name}'}"
         if place not in self._copied:
             self._copy("to", str(path), place)
             self._copied.add(place)

@@ -74,6 +74,17 @@ class ModelFile:
     is_control: bool = False
     mode: Mode = "exact"
     input: ModelInput = "fbank"
+    weights: Path | None = None  # the .ptd that a .pte's weights lie in, beside it
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The model, and its weights if they are a file of their own."""
+        return (self.path,) if self.weights is None else (self.path, self.weights)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of these files."""
+        return sum(path.stat().st_size for path in self.files)
 
 
 class _Key(BaseModel):
@@ -82,6 +93,7 @@ class _Key(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: dict[str, str]
+    weights: dict[str, str]
     features_sha256: str
     samples_sha256: str | None
     protocol: Protocol
@@ -107,6 +119,7 @@ def run_on_device(
     """
     protocol = protocol or Protocol()
     hashes = _check_models(models)
+    weights = {model.path.name: sha256_file(model.weights) for model in models if model.weights is not None}
     check_inputs(features, waveform, {model.input for model in models})
     started_at = datetime.now(UTC)
     with device.open() as session:
@@ -117,6 +130,7 @@ def run_on_device(
             folder=out / _PARTS,
             key=_Key(
                 models=hashes,
+                weights=weights,
                 features_sha256=features_digest(features),
                 samples_sha256=None if waveform is None else features_digest(waveform.samples),
                 protocol=protocol,
@@ -145,7 +159,8 @@ def run_on_device(
         ModelRun(
             file=model.path.name,
             sha256=hashes[model.path.name],
-            file_bytes=model.path.stat().st_size,
+            file_bytes=model.total_bytes,
+            weights_sha256=weights.get(model.path.name),
             bits=model.bits,
             format=model.format,
             lowering=model.lowering,
@@ -158,6 +173,11 @@ def run_on_device(
         )
         for model in models
     )
+    notes += [
+        f"{model.path.name}: its size is with {model.weights.name}, which holds its weights"
+        for model in models
+        if model.weights is not None
+    ]
     notes += [
         f"{model.file} was run by portable code: {', '.join(model.portable_kernels)}"
         for model in measured
@@ -264,6 +284,7 @@ class _Parts:
         key = self.key.model_copy(
             update={
                 "models": {name: self.key.models[name]},
+                "weights": {file: sha256 for file, sha256 in self.key.weights.items() if file == name},
                 "protocol": once,
                 "engines": {model.format: self.key.engines[model.format]},
             }
@@ -316,6 +337,7 @@ class _Parts:
             out=out,
             protocol=protocol,
             skip_accuracy=speed,
+            weights=model.weights,
         )
         return _follow(self.session, call, self.utterances, task, self._round_steps if speed else self._embed_steps)
 
@@ -357,6 +379,8 @@ def _check_models(models: Sequence[ModelFile]) -> dict[str, str]:
             raise InputError(model.path, expected=f"a .{model.format} file", found=f"suffix {model.path.suffix!r}")
         if model.path.stat().st_size == 0:
             raise InputError(model.path, expected=f"a .{model.format} file", found="an empty file")
+        if model.weights is not None and not model.weights.is_file():
+            raise InputError(model.path, expected=f"its weights in {model.weights}", found="no such file")
         if model.path.name in hashes:
             raise InputError(model.path, expected="file names that differ", found=f"{model.path.name} twice")
         hashes[model.path.name] = sha256_file(model.path)

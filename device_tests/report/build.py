@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.threshold import decision_flips
 from device_tests.gates import Gates, Verdicts, judge
 from device_tests.records import Embedding, ModelRun, RunRecord, read_embeddings
+from device_tests.report.decision import Decision
 from device_tests.report.figures import (
     FEW_TARGETS,
     Difference,
@@ -75,7 +75,7 @@ def build_report(
     speakers: Mapping[str, str] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
     golden: Golden | None = None,
-    thresholds: Mapping[str, float] | None = None,
+    decisions: Mapping[str, Decision] | None = None,
     gates: Gates | None = None,
     reference_label: str = "fp32",
 ) -> Report:
@@ -86,8 +86,9 @@ def build_report(
     `reference`: embeddings [E] of the fp32 network by utterance, or of the artifact that `reference_label` names;
     `artifact_references`: the same of each decoded artifact, by bits label. With `speakers` (the speaker of every
     utterance) intervals come from resampled speakers.
-    `thresholds`: the bundle's calibrated decision threshold by file name; without one, that at the EER of what the
-    device is compared with.
+    `decisions`: the bundle's calibrated thresholds by file name; without one, decisions are flipped at the threshold
+    of the EER of what the device is compared with. AS-Norm ones are for comparison with the artifact only, whose cohort
+    they have: against the reference it is the EER's threshold of cosines.
     Raises InputError if embeddings are missing or malformed, if their utterances are not those of their reference, or
     if the trials do not fit them.
     """
@@ -130,7 +131,8 @@ def build_report(
         figured = evaluate_scores(scores, trials, speakers=speakers, resampling=resampling)
         rates = resampled(scores)
         own = artifacts.get(model.bits)
-        threshold = (thresholds or {}).get(model.file)
+        decision = (decisions or {}).get(model.file)
+        plain = decision if decision is not None and decision.cohort is None else None
         figures.append(
             ModelFigures(
                 file=model.file,
@@ -152,14 +154,10 @@ def build_report(
                 if own is not None
                 else None,
                 golden_relative_error=golden.error(model, embeddings) if golden is not None else None,
-                calibrated=threshold is not None,
-                flips=decision_flips(
-                    reference_scores, scores, labels, reference_figures.threshold if threshold is None else threshold
-                ),
-                artifact_flips=decision_flips(
-                    artifact_scores[model.bits], scores, labels, own.threshold if threshold is None else threshold
-                )
-                if own is not None
+                calibrated_score=None if decision is None else decision.score,
+                flips=(plain or Decision(reference_figures.threshold)).flips(reference, embeddings, trials, labels),
+                artifact_flips=(decision or Decision(own.threshold)).flips(artifact, embeddings, trials, labels)
+                if own is not None and artifact is not None
                 else None,
                 conditions=conditions(model),
                 latency=timings,

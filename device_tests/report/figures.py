@@ -23,6 +23,7 @@ from device_tests.records import (
     ModelRun,
     Protocol,
 )
+from device_tests.report.decision import ScoreKind
 from exporters.manifest import Lowering, ModelInput
 from pipeline.errors import InputError
 from pipeline.scoring.metrics import Interval
@@ -109,9 +110,16 @@ class ModelFigures(_Frozen):
     )
     to_artifact: Difference | None = Field(description="to the decoded artifact: what the runtime and device add")
     golden_relative_error: float | None = Field(default=None, description="of the embedding of the golden features")
-    calibrated: bool = Field(default=False, description="the threshold is the bundle's, not that of an EER here")
-    flips: DecisionFlips = Field(description="against the reference, both at the threshold")
-    artifact_flips: DecisionFlips | None = Field(description="against the decoded artifact, both at the threshold")
+    calibrated_score: ScoreKind | None = Field(
+        default=None,
+        description="what the bundle's threshold is of; None: it has none, and that of an EER here is used",
+    )
+    flips: DecisionFlips = Field(
+        description="against the reference, both at the bundle's threshold of cosines, or else at the reference's EER"
+    )
+    artifact_flips: DecisionFlips | None = Field(
+        description="against the decoded artifact, both at the bundle's threshold, or else at the artifact's EER"
+    )
     conditions: Conditions
     latency: Latency
     load_ns: int = Field(description="median over rounds")

@@ -118,9 +118,11 @@ def difference_table(report: Report) -> Table:
     """Error rates against the fp32 reference and against the decoded artifact, with paired intervals, and flips."""
     rows = []
     for model in report.models:
-        for to, difference, flips in (
-            (report.reference_label, model.to_reference, model.flips),
-            ("artifact", model.to_artifact, model.artifact_flips),
+        calibrated = "*" if model.calibrated_score == "cosine" else ""
+        normalised = " AS-Norm*" if model.calibrated_score == "as-norm" else calibrated
+        for to, difference, flips, mark in (
+            (report.reference_label, model.to_reference, model.flips, calibrated),
+            ("artifact", model.to_artifact, model.artifact_flips, normalised),
         ):
             if difference is None or flips is None:
                 continue
@@ -134,7 +136,7 @@ def difference_table(report: Report) -> Table:
                     f"{difference.min_dcf:+.3f}",
                     f"{difference.min_dcf_interval.low:+.3f} .. {difference.min_dcf_interval.high:+.3f}",
                     f"{flips.harmful} + {flips.helpful}",
-                    f"{flips.reference_threshold:.4f}{'*' if model.calibrated else ''}",
+                    f"{flips.reference_threshold:.4f}{mark}",
                 )
             )
     return Table(
@@ -143,7 +145,7 @@ def difference_table(report: Report) -> Table:
         tuple(rows),
         "Device minus reference on the same trials; intervals are paired bootstrap intervals. Flips: harmful + helpful "
         "decisions that the device takes otherwise, both at the threshold: * is the bundle's calibrated one, else that "
-        "of the EER of what is compared with.",
+        "of the EER of what is compared with. Scores are cosines unless the threshold is said to be of AS-Norm.",
         left=3,
     )
 

@@ -82,6 +82,9 @@ class BundledModel(_Frozen):
     ops: dict[str, PositiveInt] = Field(description="versions of the custom ops that the file needs")
     min_frames: PositiveInt
     max_frames: PositiveInt | None = Field(description="None: no limit but memory")
+    weights: BundlePath | None = Field(
+        default=None, description="the .ptd beside a .pte that its weights lie in, which several may share; None: in it"
+    )
     chunk_frames: PositiveInt | None = Field(
         default=None, description="longer audio is embedded as the mean of chunks of this length; None: refused"
     )
@@ -203,7 +206,7 @@ class Manifest(_Frozen):
         named: list[str | None] = [
             self.source.recipe,
             *(artifact.plan for artifact in self.artifacts),
-            *(model.file for model in self.models),
+            *(name for model in self.models for name in (model.file, model.weights)),
             *(name for entry in self.calibrations for name in (entry.file, entry.cohort, *entry.models)),
             *(entry.model for entry in self.accuracy),
             *(name for entry in self.latency for name in (entry.model, entry.report)),

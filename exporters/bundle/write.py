@@ -100,7 +100,9 @@ def write_bundle(folder: Path, content: BundleContent) -> Manifest:
     header = next(iter(content.artifacts.values())).header
     (folder / "models").mkdir(parents=True, exist_ok=True)
     for entry in content.exported:
-        shutil.copyfile(content.models / entry.file, folder / "models" / entry.file)
+        for name in (entry.file, entry.weights):
+            if name is not None:
+                shutil.copyfile(content.models / name, folder / "models" / name)
     for label, artifact in content.artifacts.items():
         write_artifact(folder / "artifacts" / label, artifact)
         if label in content.plans:
@@ -175,6 +177,7 @@ def _bundled_model(folder: Path, entry: ExportedFile) -> BundledModel:
         ops=own.ops,
         min_frames=own.min_frames,
         max_frames=own.max_frames,
+        weights=None if own.weights_file is None else f"models/{own.weights_file}",
         chunk_frames=None if own.long_audio is None else own.long_audio.chunk_frames,
         max_relative_error=entry.agreement.max_relative_error,
         cosine_min=entry.agreement.cosine_min,

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from exporters.peers.request import PeerRequest
 from exporters.tflite.emit import OUTPUT_NAME
+from exporters.tflite.int8 import quantized
 from pipeline.artifact.schema import INPUT_NAME, STATS_POOL_EPSILON, Conv2dNode
 from pipeline.artifact.store import LoadedArtifact
 
@@ -18,19 +19,18 @@ Numbers = Literal["fp32", "dynamic", "int8"]
 def convert_tflite(request: PeerRequest, numbers: Numbers) -> bytes:
     """The network as a .tflite: features [1, T, mel] -> embedding [1, E], both fp32, T dynamic.
 
-    "dynamic" stores int8 weights and quantizes activations at run time; "int8" runs everything in int8 with the
-    activation ranges of `calibration`, pooling included.
+    "dynamic" stores int8 weights and quantizes activations at run time; "int8" is `exporters.tflite.int8`, with the
+    activation ranges of `calibration`.
     """
     network = TensorFlowNetwork(request.artifact)
     mel = request.artifact.header.frontend.num_mel_bins
     signature = [tf.TensorSpec((1, None, mel), tf.float32, name=INPUT_NAME)]
     function = tf.function(network.embed, input_signature=signature).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], network)
-    if numbers != "fp32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if numbers == "int8":
-        converter.representative_dataset = lambda: ([crop[None]] for crop in request.calibration)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        return quantized(converter, lambda: ([crop[None]] for crop in request.calibration))
+    if numbers == "dynamic":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     return bytes(converter.convert())
 
 

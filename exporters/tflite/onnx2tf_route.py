@@ -1,14 +1,12 @@
 """The long way to a stock .tflite: torch -> ONNX -> onnx2tf -> TFLite, for the fp32 and int8 controls.
 
     python -m exporters.tflite.onnx2tf_route ARTIFACT --frames 200 --out model.tflite
-    python -m exporters.tflite.onnx2tf_route ARTIFACT --frames 200 --audio DIR --out model-int8.tflite
 
 The file takes one length, `--frames`; the fallback of `voxpress export --fallback` takes any, and is the one to ship.
+The int8 control of `voxpress export --int8` comes the same way (`exporters/int8_control.py`).
 onnx2tf takes a [1, T, mel] input for channels-first and transposes it unless told to keep it (-kat): then the
 conversion fails, or succeeds with a network that is another. Its own check has passed such files, so the embeddings are
-compared with the reference network's here, and a file beyond the tolerance is not written: 1e-4 relative on noise in
-fp32; in int8, whose activation ranges onnx2tf takes from crops of utterances, a least cosine of 0.95 and a mean of 0.98
-on other crops of them.
+compared with the reference network's here, and a file beyond 1e-4 relative on noise is not written.
 """
 
 from __future__ import annotations
@@ -28,21 +26,18 @@ import torch
 from exporters.exported import TOLERANCE, Agreement
 from exporters.pte.emit import StockNetwork
 from exporters.tflite.emit import OUTPUT_NAME
+from exporters.tflite.int8 import quantized
 from exporters.verify import agreement
 from pipeline.artifact.decode import decode
 from pipeline.artifact.schema import INPUT_NAME
 from pipeline.artifact.store import LoadedArtifact, read_artifact
-from pipeline.corpus.read import read_corpus
 from pipeline.errors import InputError, VerificationError, VoxPressError
-from pipeline.features.fbank import mean_normalise, min_frames
-from pipeline.features.store import FeatureSource
+from pipeline.features.fbank import min_frames
 from pipeline.files import write_atomically
 
 Floats = npt.NDArray[np.float32]
 
 OPSET = 18
-CALIBRATED, CHECKED = 64, 8  # utterances of an int8 file
-LEAST_INT8, LEAST_MEAN_INT8 = 0.95, 0.98  # cosines of its embeddings to the reference's
 
 
 def convert(
@@ -50,14 +45,14 @@ def convert(
 ) -> bytes:
     """The network in stock ops, features [1, frames, mel] -> embedding [1, E], as onnx2tf makes it; unchecked.
 
-    fp32, or, with calibration crops [frames, mel], int8 inside: weights per channel, input and output stay fp32.
+    fp32, or, with calibration crops [frames, mel], int8 as `exporters.tflite.int8` makes it.
     keep_input: tell onnx2tf not to transpose the input (-kat). Raises VoxPressError if it cannot convert.
     """
     import onnx2tf
 
     example = torch.zeros(1, frames, artifact.header.frontend.num_mel_bins)
     with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
-        source, out, crops = (Path(name) / one for one in ("model.onnx", "converted", "crops.npy"))
+        source, out = (Path(name) / one for one in ("model.onnx", "converted"))
         with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
             program = torch.onnx.export(
                 StockNetwork(artifact).eval(),
@@ -71,13 +66,6 @@ def convert(
         if program is None:
             raise VoxPressError(f"{artifact.header.name}: expected an ONNX program from torch, found none")
         source.write_bytes(program.model_proto.SerializeToString())
-        int8 = {}
-        if calibration:
-            np.save(crops, np.stack(calibration), allow_pickle=False)
-            int8 = {
-                "output_integer_quantized_tflite": True,
-                "custom_input_op_name_np_data_path": [[INPUT_NAME, str(crops), 0.0, 1.0]],
-            }
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 onnx2tf.convert(
@@ -86,9 +74,8 @@ def convert(
                     keep_shape_absolutely_input_names=[INPUT_NAME] if keep_input else None,
                     copy_onnx_input_output_names_to_tflite=True,
                     non_verbose=True,
-                    **int8,
                 )
-            return (out / f"model_{'integer_quant' if calibration else 'float32'}.tflite").read_bytes()
+                return _int8(out, calibration) if calibration else (out / "model_float32.tflite").read_bytes()
         except (Exception, SystemExit) as error:  # the converter's errors are of every kind, and it may exit
             first = str(error).strip().splitlines()[:1] or [type(error).__name__]
             raise VoxPressError(f"{artifact.header.name}: onnx2tf could not convert it: {first[0]}") from None
@@ -123,51 +110,37 @@ def noise(artifact: LoadedArtifact, frames: int) -> Floats:
     return found
 
 
-def speech_crops(audio: Path, artifact: LoadedArtifact, frames: int) -> tuple[list[Floats], list[Floats]]:
-    """Crops [frames, mel] of the middle of utterances, normalised: some to calibrate int8 on, others to check it on.
+def _int8(saved_model: Path, calibration: Sequence[Floats]) -> bytes:
+    import tensorflow as tf
 
-    Raises InputError if too few utterances are long enough.
-    """
-    spec = artifact.header.frontend
-    cuts = read_corpus(audio, sample_rate_hz=spec.sample_rate_hz, min_seconds=spec.min_seconds)
-    source = FeatureSource(cuts, spec, cache="none")
-    long = [name for name in source.ids if source.frames(name) >= frames]
-    if len(long) < 2 * CHECKED:
-        raise InputError(audio, expected=f"at least {2 * CHECKED} utterances of {frames} frames", found=str(len(long)))
-    some = long[:: max(1, len(long) // (CALIBRATED + CHECKED))][: CALIBRATED + CHECKED]
-    crops = [mean_normalise(source.crop(name, (source.frames(name) - frames) // 2, frames)) for name in some]
-    every = len(crops) // CHECKED
-    return [crop for i, crop in enumerate(crops) if i % every], crops[::every][:CHECKED]
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+    return quantized(converter, lambda: ({INPUT_NAME: crop[None]} for crop in calibration))
 
 
-def export(artifact_folder: Path, frames: int, out: Path, *, audio: Path | None = None) -> Agreement:
-    """Convert, check and write, in int8 if `audio` gives utterances to calibrate on; returns what was found.
+def export(artifact_folder: Path, frames: int, out: Path) -> Agreement:
+    """Convert in fp32, check and write; returns what was found.
 
     Raises InputError for a length shorter than the front end's shortest, VerificationError, and writes nothing, if the
     file is not the network.
     """
     artifact = read_artifact(artifact_folder)
+    check_length(artifact, frames)
+    data = convert(artifact, frames)
+    found = check(data, artifact, [noise(artifact, frames)])
+    if found is None:
+        raise VerificationError(f"{out}: expected an input float32 [1, {frames}, mel], found another")
+    if not found.max_relative_error <= TOLERANCE:
+        what = f"embeddings within {TOLERANCE:g} of the reference's at {frames} frames"
+        raise VerificationError(f"{out}: expected {what}, found {found.max_relative_error:.3g}")
+    write_atomically(out, data)
+    return found
+
+
+def check_length(artifact: LoadedArtifact, frames: int) -> None:
+    """Raise InputError for a length shorter than the front end's shortest."""
     shortest = min_frames(artifact.header.frontend)
     if frames < shortest:
         raise InputError("--frames", expected=f"at least {shortest}", found=str(frames))
-    if audio is None:
-        data, checked = convert(artifact, frames), [noise(artifact, frames)]
-    else:
-        calibration, checked = speech_crops(audio, artifact, frames)
-        data = convert(artifact, frames, calibration=calibration)
-    found = check(data, artifact, checked)
-    if found is None:
-        raise VerificationError(f"{out}: expected an input float32 [1, {frames}, mel], found another")
-    if audio is None and not found.max_relative_error <= TOLERANCE:
-        what = f"embeddings within {TOLERANCE:g} of the reference's at {frames} frames"
-        raise VerificationError(f"{out}: expected {what}, found {found.max_relative_error:.3g}")
-    if audio is not None and not (found.cosine_min >= LEAST_INT8 and found.cosine_mean >= LEAST_MEAN_INT8):
-        what = f"cosines of at least {LEAST_INT8:g}, {LEAST_MEAN_INT8:g} on the mean, to the reference's embeddings"
-        raise VerificationError(
-            f"{out}: expected {what}, found {found.cosine_min:.5f}, {found.cosine_mean:.5f} on the mean"
-        )
-    write_atomically(out, data)
-    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -179,11 +152,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--frames", type=int, default=200, help="the one length that the file takes")
-    parser.add_argument("--audio", type=Path, help="int8: utterances, <speaker>/**/*.wav|flac, to calibrate it on")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     try:
-        found = export(options.artifact, options.frames, options.out, audio=options.audio)
+        found = export(options.artifact, options.frames, options.out)
     except VoxPressError as problem:
         print(f"voxpress: {problem}", file=sys.stderr)
         return problem.exit_code

@@ -7,17 +7,10 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands import options
 from pipeline.commands.terminal import show
 
 app = typer.Typer(help="Make, check, sign, look at and compare bundles.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder or zip.")]
-Keys = Annotated[
-    list[Path] | None,
-    typer.Option("--key", help="Public key (PEM) whose signature is asked for; of several, one must have signed."),
-]
-MinVersion = Annotated[str | None, typer.Option(help="Refuse an older version than this.")]
 
 
 @app.command(
@@ -42,7 +35,7 @@ def create(
         list[Path] | None, typer.Option(help="Folder of a device run's report, beside the run's own; may be repeated.")
     ] = None,
     max_seconds: Annotated[float, typer.Option(help="Longest utterance, where an artifact is exported here.")] = 10.0,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Put models, artifacts, thresholds, golden vectors and reports together: the same inputs give the same bytes."""
     from pipeline.files import sha256_file
@@ -71,14 +64,14 @@ def create(
 
 @app.command(epilog="Example: voxpress bundle verify bundles/speaker-1.0.0.zip --key release.pub.pem")
 def verify(
-    bundle: BundleArgument,
-    key: Keys = None,
-    min_version: MinVersion = None,
+    bundle: options.BundleArgument,
+    key: options.Keys = None,
+    min_version: options.MinVersion = None,
     golden: Annotated[bool, typer.Option(help="Run the golden vectors on the runtimes at hand.")] = True,
     every_runtime: Annotated[
         bool, typer.Option(help="Refuse (exit code 3) if a runtime that the bundle's files need is not here.")
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Check schema, hashes, signature, version, ops, and golden vectors on the runtimes at hand."""
     from device_tests.check_bundle import verify_bundle
@@ -112,7 +105,7 @@ def verify(
 
 
 @app.command("show", epilog="Example: voxpress bundle show bundles/speaker-1.0.0.zip")
-def show_bundle(bundle: BundleArgument, json: Json = False) -> None:
+def show_bundle(bundle: options.BundleArgument, json: options.Json = False) -> None:
     """What a bundle says about itself, after its hashes were checked."""
     from exporters.bundle.archive import opened_bundle
     from exporters.bundle.tables import manifest_tables
@@ -128,9 +121,9 @@ def show_bundle(bundle: BundleArgument, json: Json = False) -> None:
 
 @app.command(epilog="Example: voxpress bundle diff bundles/speaker-1.0.0.zip bundles/speaker-1.1.0.zip")
 def diff(
-    old: Annotated[Path, typer.Argument(help="A bundle's folder or zip.")],
-    new: Annotated[Path, typer.Argument(help="A bundle's folder or zip.")],
-    json: Json = False,
+    old: options.BundleArgument,
+    new: options.BundleArgument,
+    json: options.Json = False,
 ) -> None:
     """What changed from one bundle to another: bits, weights, front end, accuracy, thresholds, latency, files."""
     from exporters.bundle.archive import opened_bundle
@@ -151,9 +144,9 @@ def diff(
 
 @app.command(epilog="Example: voxpress bundle sign bundles/speaker-1.0.0.zip --key release.pem")
 def sign(
-    bundle: BundleArgument,
+    bundle: options.BundleArgument,
     key: Annotated[Path, typer.Option(help="Private key (PEM), as `voxpress bundle key` writes it.")],
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Sign a bundle with Ed25519: its manifest, and by the hashes in it every file."""
     from exporters.bundle.signing import sign_bundle
@@ -165,7 +158,7 @@ def sign(
 @app.command("key", epilog="Example: voxpress bundle key release")
 def make_key(
     name: Annotated[Path, typer.Argument(help="Writes NAME.pem (private, readable by its owner) and NAME.pub.pem.")],
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Make a key pair for signing. Whoever has the private key can sign in your name."""
     from exporters.bundle.signature import make_key_pair

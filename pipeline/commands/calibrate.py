@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands import options
 from pipeline.commands.terminal import show
 
 
 def calibrate(
     model: Annotated[Path, typer.Argument(help="Artifact folder, .pte, .tflite, pre-trained model folder or bundle.")],
-    audio: Annotated[
-        Path,
-        typer.Option(help="Folder that the trial list's paths are relative to, or a lhotse cut manifest with its ids."),
-    ],
+    audio: options.Audio,
     trials: Annotated[Path, typer.Option(help="Trial list, `1 enrolment test [group]` or `0 enrolment test [group]`.")],
     out: Annotated[Path, typer.Option(help="Folder of the calibration.")],
     far: Annotated[
@@ -29,14 +27,12 @@ def calibrate(
     reference: Annotated[
         Path | None, typer.Option(help="The fp32 model: which decisions differ from its, and how near the threshold.")
     ] = None,
-    only: Annotated[str | None, typer.Option(help="The one model file of a bundle.")] = None,
-    crop_seconds: Annotated[float, typer.Option(help="Use only the first seconds of each utterance; 0: all.")] = 0.0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
-    cohort: Annotated[
-        Path | None, typer.Option(help="Normalise scores (AS-Norm) with this model's `voxpress cohort` file; shipped.")
-    ] = None,
-    cohort_top: Annotated[int, typer.Option(min=2, help="Nearest cohort speakers that AS-Norm takes.")] = 300,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    only: options.OneModel = None,
+    crop_seconds: options.Crop = 0.0,
+    threads: options.Threads = 1,
+    cohort: options.CohortFile = None,
+    cohort_top: options.CohortTop = 300,
+    json: options.Json = False,
 ) -> None:
     """Thresholds and log-likelihood ratios of one model, from its own scores on a trial list."""
     from calibration.calibrate import CalibrationRequest

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.commands import options
 from pipeline.commands.terminal import show
 
 if TYPE_CHECKING:
@@ -19,11 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Run bundles on devices, and judge parity, size and latency.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 GatesFile = Annotated[Path | None, typer.Option("--gates", help="Limits of one's own, over those that come along.")]
 History = Annotated[Path, typer.Option("--history", help="The SQLite file that results are kept in.")]
-BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder or zip.")]
-Audio = Annotated[Path | None, typer.Option(help="Folder that the trial list's paths are relative to.")]
 Trials = Annotated[Path | None, typer.Option(help="Trial list. [default: embedded synthetic voices]")]
 Crop = Annotated[
     float | None, typer.Option(min=0.3, help="Use only the first seconds. [default: what every model takes]")
@@ -32,14 +30,13 @@ Only = Annotated[list[str] | None, typer.Option(help="Model file of the bundle t
 Warmup = Annotated[int, typer.Option(min=0, help="Runs of each process that are not timed.")]
 Runs = Annotated[int, typer.Option(min=1, help="Timed runs of each file in each round.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds over all files.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of the runtime.")]
 LowMemory = Annotated[bool, typer.Option("--low-memory", help="Keep the weights of VoxPress ops packed.")]
 SpeedFrames = Annotated[int, typer.Option(min=28, help="Frames of the utterance that is timed.")]
 DEFAULT_HISTORY = Path("out") / "device-history.sqlite"
 
 
 @app.command("list", epilog="Example: voxpress device list --json")
-def list_devices(json: Json = False) -> None:
+def list_devices(json: options.Json = False) -> None:
     """Every device there is now: this machine, the emulator, and what adb and Xcode see."""
     from json import dumps
 
@@ -59,21 +56,21 @@ def list_devices(json: Json = False) -> None:
 
 @app.command(epilog="Example: voxpress device run --device host --device adb:* bundles/speaker-1.0.0.zip")
 def run(
-    bundle: BundleArgument,
+    bundle: options.BundleArgument,
     device: Annotated[
         list[str] | None,
         typer.Option(help="host, qemu-aarch64, adb:SERIAL, adb:*, ios:ID; may be repeated. [default: host]"),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs; each gets <bundle>-<version>/<device>.")] = Path("out")
     / "device-runs",
-    audio: Audio = None,
+    audio: options.AudioIfAny = None,
     trials: Trials = None,
     crop_seconds: Crop = None,
     only: Only = None,
     warmup: Warmup = 2,
     runs: Runs = 10,
     rounds: Rounds = 3,
-    threads: Threads = 1,
+    threads: options.Threads = 1,
     speed_frames: SpeedFrames = 200,
     low_memory: LowMemory = False,
     gates: GatesFile = None,
@@ -87,7 +84,7 @@ def run(
     ios_app: Annotated[str, typer.Option(help="Bundle identifier of the benchmark app.")] = "org.voxpress.benchmark",
     max_celsius: Annotated[float, typer.Option(help="Wait until a phone is no hotter before it is timed.")] = 40.0,
     cool_down_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for that.")] = 180.0,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Run a bundle on devices (several at the same time), report, and judge: exit code 3 if a gate fails."""
     from device_tests.bundle_run import SpeechChoice, prepared_bundle
@@ -153,7 +150,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the page over all runs.")] = None,
     gates: GatesFile = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Report and judge runs anew, each in its folder, and all on one page (--out): exit code 3 if a gate fails."""
     from device_tests.bundle_run import report_run
@@ -177,7 +174,7 @@ def trend(
     history: History = DEFAULT_HISTORY,
     bundle: Annotated[str | None, typer.Option(help="Only this bundle.")] = None,
     device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """A model's EER, size and latency over versions; exit code 3 if one got worse."""
     from device_tests.history import read_trend, trend_tables
@@ -195,7 +192,7 @@ def trend(
 @app.command(epilog="Example: voxpress device package aws b.zip --app app.apk --tests test.apk --out job")
 def package(
     farm: Annotated[str, typer.Argument(help="aws or firebase.")],
-    bundle: BundleArgument,
+    bundle: options.BundleArgument,
     app_file: Annotated[Path, typer.Option("--app", help="The app, .apk or .ipa.")],
     tests: Annotated[Path, typer.Option(help="The tests: androidTest .apk, or a zip of .xctestrun and products.")],
     out: Annotated[Path, typer.Option(help="Folder of the job.")],
@@ -204,14 +201,14 @@ def package(
         list[str] | None, typer.Option(help="Firebase: model=...,version=...; may be repeated.")
     ] = None,
     build: Annotated[str, typer.Option(help="Programs for the device: android, or a folder.")] = "android",
-    audio: Audio = None,
+    audio: options.AudioIfAny = None,
     trials: Trials = None,
     crop_seconds: Crop = None,
     only: Only = None,
     warmup: Warmup = 2,
     runs: Runs = 10,
     rounds: Rounds = 3,
-    threads: Threads = 1,
+    threads: options.Threads = 1,
     speed_frames: SpeedFrames = 200,
     low_memory: LowMemory = False,
 ) -> None:
@@ -268,7 +265,7 @@ def ingest(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     gates: GatesFile = None,
     history: History = DEFAULT_HISTORY,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """A farm's results as a run, reported and judged; what is missing is named, and fails a gate."""
     import shutil
@@ -329,9 +326,10 @@ def _finish(
         for one, _ in judged:
             show(f"[bold]{one.title}[/bold]", report_table(one))
         typer.echo("\n".join(f"{folder / 'report.html'}" for folder in folders if (folder / "report.html").is_file()))
+    lines = [f"{one.device}: {result.line()}" for one, verdicts in judged for result in verdicts.failed]
     if errors:
-        for error in errors[:-1]:
-            typer.echo(f"voxpress: {error}", err=True)
+        for text in (*lines, *errors[:-1]):
+            typer.echo(f"voxpress: {text}", err=True)
         raise errors[-1]
-    if lines := [f"{one.device}: {result.line()}" for one, verdicts in judged for result in verdicts.failed]:
+    if lines:
         raise GateError("\n".join(lines))

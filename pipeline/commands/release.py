@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands import options
 from pipeline.commands.terminal import show
 
 registry_app = typer.Typer(help="Look at a registry and move its channels.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 RegistryOption = Annotated[
     str,
     typer.Option(
@@ -22,30 +22,23 @@ CacheOption = Annotated[
     Path | None,
     typer.Option(help="Folder of fetched bundles. [default: $VOXPRESS_CACHE, or voxpress in the user's cache folder]"),
 ]
-AudioOption = Annotated[
-    Path | None, typer.Option(help="Folder that the trial list's paths are relative to, or a lhotse cut manifest.")
-]
 
 
 def compat(
     old: Annotated[Path, typer.Argument(help="The bundle that voices were enrolled with: folder or zip.")],
     new: Annotated[Path, typer.Argument(help="The bundle that tests them: folder or zip.")],
-    audio: Annotated[
-        Path, typer.Option(help="Folder that the trial list's paths are relative to, or a lhotse cut manifest.")
-    ],
-    trials: Annotated[Path, typer.Option(help="Trial list, lines `1 enrolment test` or `0 enrolment test`.")],
-    margin: Annotated[
-        float, typer.Option(help="How much the EER of old enrolments may be above the worse of both, as a rate.")
-    ] = 0.01,
+    audio: options.Audio,
+    trials: options.Trials,
+    margin: options.Margin = 0.01,
     old_model: Annotated[
         str | None, typer.Option(help="Model file of OLD. [default: the first of its primary artifact]")
     ] = None,
     new_model: Annotated[
         str | None, typer.Option(help="Model file of NEW. [default: the first of its primary artifact]")
     ] = None,
-    crop_seconds: Annotated[float, typer.Option(help="Use only the first seconds of each utterance; 0: all.")] = 0.0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
-    json: Json = False,
+    crop_seconds: options.Crop = 0.0,
+    threads: options.Threads = 1,
+    json: options.Json = False,
 ) -> None:
     """Whether users must enrol again: enrolments of OLD scored against tests of NEW."""
     from device_tests.compat import CompatOptions, compare_versions, compatibility_tables
@@ -76,14 +69,12 @@ def release(
     settings: Annotated[
         Path | None, typer.Option(help="TOML file with [gates] to pass and the [card]'s words.")
     ] = None,
-    audio: AudioOption = None,
+    audio: options.AudioIfAny = None,
     trials: Annotated[
         Path | None,
         typer.Option(help="Trial list that shows whether old enrolments still work; minor versions need it."),
     ] = None,
-    margin: Annotated[
-        float, typer.Option(help="How much the EER of old enrolments may be above the worse of both, as a rate.")
-    ] = 0.01,
+    margin: options.Margin = 0.01,
     bump: Annotated[
         str | None, typer.Option(help="major, minor or patch: at least what the rule says. [default: what it says]")
     ] = None,
@@ -91,7 +82,7 @@ def release(
     out: Annotated[Path, typer.Option(help="Folder to keep the released zip in.")] = Path("releases"),
     cache: CacheOption = None,
     dry_run: Annotated[bool, typer.Option(help="Do everything but publish.")] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Check a bundle, give it the version that the rule says, card, changelog and signature, and publish it."""
     from device_tests.compat import CompatOptions
@@ -137,14 +128,11 @@ def release(
 def fetch(
     reference: Annotated[str, typer.Argument(help="NAME@VERSION, NAME@CHANNEL, or NAME for its channel latest.")],
     registry: RegistryOption,
-    key: Annotated[
-        list[Path] | None,
-        typer.Option(help="Public key (PEM) whose signature is asked for; of several, one must have signed."),
-    ] = None,
-    min_version: Annotated[str | None, typer.Option(help="Refuse an older version than this.")] = None,
+    key: options.Keys = None,
+    min_version: options.MinVersion = None,
     cache: CacheOption = None,
     out: Annotated[Path | None, typer.Option(help="Also copy the bundle's folder here.")] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Bring a published bundle here, check it, and print the folder it is in. What is here already is not fetched."""
     from exporters.bundle.trust import Trust
@@ -178,7 +166,8 @@ def fetch(
 
 @registry_app.command("list", epilog="Example: voxpress registry list s3://models/voxpress")
 def list_registry(
-    registry: Annotated[str, typer.Argument(help="A directory or URL.", envvar="VOXPRESS_REGISTRY")], json: Json = False
+    registry: Annotated[str, typer.Argument(help="A directory or URL.", envvar="VOXPRESS_REGISTRY")],
+    json: options.Json = False,
 ) -> None:
     """Names, versions and channels of a registry."""
     import json as json_module
@@ -204,7 +193,7 @@ def set_channel(
     name: Annotated[str, typer.Argument(help="Name of the bundle.")],
     channel: Annotated[str, typer.Argument(help="The channel, e.g. stable.")],
     version: Annotated[str, typer.Argument(help="A published version; an earlier one takes a bad release back.")],
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Point a channel at a published version."""
     import json as json_module

@@ -49,6 +49,7 @@ def _run(context: JobContext) -> None:
             lowering=exported.lowering,
             mode=exported.mode,
             is_control=exported.label == "fp32",
+            weights=None if exported.weights is None else context.needs[EXPORT] / exported.weights,
         )
         for exported in read_export_list(context.needs[EXPORT])
     ]

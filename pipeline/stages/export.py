@@ -54,12 +54,15 @@ def _run(context: JobContext) -> None:
     fast = _fast_references(context, artifacts) if "fast" in settings.modes else {}
     requests = []
     for file_format in settings.formats:
+        split = settings.split_weights and file_format == "pte"
         requests.append(ExportRequest(fp32, "fp32", file_format, "stock"))
         for label, artifact in artifacts.items():
             if "exact" in settings.modes:
-                requests.append(ExportRequest(artifact, label, file_format, "voxpress"))
+                requests.append(ExportRequest(artifact, label, file_format, "voxpress", split_weights=split))
             if label in fast:
-                requests.append(ExportRequest(artifact, label, file_format, "voxpress", fast[label]))
+                requests.append(
+                    ExportRequest(artifact, label, file_format, "voxpress", fast[label], split_weights=split)
+                )
             if label in settings.fallback:
                 requests.append(ExportRequest(artifact, label, file_format, "stock"))
     with context.progress.task("export", len(requests)) as task:

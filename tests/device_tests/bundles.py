@@ -24,8 +24,14 @@ _KINDS = ("tiny-fp32", "tiny-4bit", "tiny-4bit-fast", "tiny-4bit-waveform")
 FILES = tuple(f"{kind}.{file_format}" for file_format in ("pte", "tflite") for kind in _KINDS)
 
 
-def make_bundle(folder: Path, formats: Sequence[Format] = ("pte", "tflite"), version: str = VERSION) -> Path:
-    """A bundle in `folder/tiny-<version>`."""
+def make_bundle(
+    folder: Path,
+    formats: Sequence[Format] = ("pte", "tflite"),
+    version: str = VERSION,
+    *,
+    split_weights: bool = False,
+) -> Path:
+    """A bundle in `folder/tiny-<version>`; with `split_weights`, .pte files of VoxPress ops share a .ptd."""
     # The 4-bit network is a rounding of the fp32 one, as a quantized network is.
     artifacts = {"fp32": _fp32_twin(tiny_artifact(4)), "4bit": tiny_artifact(4)}
     exports, written = folder / "exports", []
@@ -33,7 +39,8 @@ def make_bundle(folder: Path, formats: Sequence[Format] = ("pte", "tflite"), ver
     noise = {f"u{i}": np.random.default_rng(i).normal(size=(120, 80)).astype(np.float32) for i in range(8)}
     fast = prepare_fast(artifacts["4bit"], noise, exports, max_seconds=3.0, progress=Progress.silent())
     for file_format in formats:
-        exact = ExportRequest(artifacts["4bit"], "4bit", file_format, "voxpress")
+        split = split_weights and file_format == "pte"
+        exact = ExportRequest(artifacts["4bit"], "4bit", file_format, "voxpress", split_weights=split)
         for request in (
             ExportRequest(artifacts["fp32"], "fp32", file_format, "stock"),
             exact,

@@ -109,6 +109,7 @@ def test_the_host_passes(on_host: Path, gates: Path) -> None:
     assert {model.file for model in report.models} == set(FILES)
     assert report.front_end_difference is not None
     assert report.front_end_difference < 1e-6
+    assert any("has no calibrated threshold at the EER for them" in note for note in report.notes)
     for model in report.models:
         assert model.golden_relative_error is not None
         assert model.golden_relative_error < 1e-5
@@ -262,7 +263,7 @@ def test_one_artifact_is_judged_at_its_own_threshold_and_has_no_control(tmp_path
     assert failed(verdicts) == set()
     assert report.reference_label == "4bit"
     for model in report.models:
-        assert model.calibrated
+        assert model.calibrated_score == "cosine"
         assert model.flips.reference_threshold == calibrated
         assert model.artifact_flips is not None
         assert (model.artifact_flips.reference_threshold, model.artifact_flips.total) == (calibrated, 0)
@@ -272,6 +273,36 @@ def test_one_artifact_is_judged_at_its_own_threshold_and_has_no_control(tmp_path
     assert (found["latency ratio"], found["peak memory ratio"]) == (reason, reason)
     page = (tmp_path / "out" / "report.md").read_text()
     assert f"{calibrated:.4f}*" in page
+
+
+def test_a_calibration_of_normalised_scores_is_compared_with_its_cohort(tmp_path: Path, gates: Path) -> None:
+    voices, artifact, calibration = make_voices(tmp_path), write_tiny(tmp_path / "4bit"), tmp_path / "calibration"
+    cohort = tmp_path / "cohort.safetensors"
+    made = ["cohort", artifact, "--corpus", voices.audio, "--out", cohort]
+    calibrated_with = ["calibrate", artifact, "--out", calibration, "--audio", voices.audio]
+    calibrated_with += ["--trials", voices.trials, "--cohort", cohort, "--cohort-top", "2"]
+    for words in (made, calibrated_with):
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        assert done.exit_code == 0, (done.output, done.exception)
+    bundle = bundled(artifact, tmp_path / "bundles", calibration)
+    calibrated = next(one for one in read_calibration(calibration).thresholds if one.name == "eer").threshold
+    with prepared_bundle(bundle, SpeechChoice(voices.audio, voices.trials), Progress.silent()) as prepared:
+        run_bundle(HostDevice(), prepared, tmp_path / "out", protocol=PROTOCOL, progress=Progress.silent())
+    report, verdicts = report_run(tmp_path / "out", gates)
+    assert failed(verdicts) == set()
+    for model in report.models:
+        assert model.calibrated_score == "as-norm"
+        assert model.flips.reference_threshold == report.reference.threshold != calibrated
+        assert model.artifact_flips is not None
+        assert (model.artifact_flips.reference_threshold, model.artifact_flips.total) == (calibrated, 0)
+    assert any("calibrated for AS-Norm scores" in note for note in report.notes)
+    limits = [one.limit for one in verdicts.results if one.gate == "decision flips"]
+    assert all("bundle's threshold of AS-Norm scores" in limit for limit in limits)
+    assert f"{calibrated:.4f} AS-Norm*" in (tmp_path / "out" / "report.md").read_text()
+
+    (tmp_path / "out" / "references" / "cohort-4bit-exact.safetensors").unlink()
+    with pytest.raises(InputError, match=r"cohort-4bit-exact\.safetensors: expected a cohort .*, found no such file"):
+        report_run(tmp_path / "out", gates)
 
 
 def test_decisions_that_flip_fail_their_gate(on_host: Path, gates: Path, tmp_path: Path) -> None:

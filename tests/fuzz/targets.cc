@@ -17,9 +17,13 @@
 #include "fbank_kernel.h"
 #include "frontend/chunks.h"
 #include "frontend/fbank.h"
+#include "journal.h"
 #include "json.h"
+#include "manifest.h"
 #include "options.h"
 #include "safetensors.h"
+#include "signature.h"
+#include "voice.h"
 
 namespace {
 
@@ -40,24 +44,69 @@ struct Bytes {
   }
 };
 
+std::string_view text_of(Bytes input) { return {reinterpret_cast<const char*>(input.data), input.size}; }
+
 void json(Bytes input) {
   try {
-    voxpress::harness::parse_json(std::string_view(reinterpret_cast<const char*>(input.data), input.size));
+    voxpress::harness::parse_json(text_of(input));
   } catch (const voxpress::harness::JsonError&) {
   }
 }
 
-void safetensors(Bytes input) {
+// Calls read(path) for a file of the input's bytes.
+template <typename Read>
+void as_file(Bytes input, Read read) {
   const int file = memfd_create("fuzz", 0);
   if (file < 0) return;
   if (write(file, input.data, input.size) == static_cast<ssize_t>(input.size)) {
     try {
-      const voxpress::harness::SafetensorsFile found("/proc/self/fd/" + std::to_string(file));
-      for (const auto& tensor : found.tensors()) tensor.values(0, tensor.bytes / sizeof(float));
+      read("/proc/self/fd/" + std::to_string(file));
     } catch (const voxpress::harness::InputError&) {
     }
   }
   close(file);
+}
+
+void safetensors(Bytes input) {
+  as_file(input, [](const std::string& path) {
+    const voxpress::harness::SafetensorsFile found(path);
+    for (const auto& tensor : found.tensors()) tensor.values(0, tensor.bytes / sizeof(float));
+  });
+}
+
+void journal(Bytes input) {
+  as_file(input, [](const std::string& path) {
+    voxpress::harness::EmbeddingJournal found(path, "key");
+    found.add("next", {1.0f, 2.0f});
+  });
+}
+
+void manifest(Bytes input) {
+  try {
+    voxpress::core::parse_manifest(text_of(input), "manifest.json");
+  } catch (const voxpress::harness::InputError&) {
+  }
+}
+
+// A key, a signature and the bytes that it is said to be of; every signature is taken for good.
+void signature(Bytes input) {
+  const std::string_view text = text_of(input);
+  const size_t cut = text.find('{');
+  if (cut == std::string_view::npos) return;
+  try {
+    const auto keys = voxpress::core::parse_public_keys(text.substr(0, cut));
+    voxpress::core::check_signature("manifest", text.substr(cut), keys, [](auto&&...) { return true; }, "bundle");
+  } catch (const voxpress::harness::InputError&) {
+  }
+}
+
+void voice(Bytes input) {
+  try {
+    const voxpress::core::Voice found = voxpress::core::read_voice(input.data, input.size);
+    std::vector<uint8_t> written(voxpress::core::voice_bytes(found.space.embedding_dim));
+    voxpress::core::write_voice(found, written.data());
+  } catch (const voxpress::harness::InputError&) {
+  }
 }
 
 // Sizes mostly small, so that some of them fit together; now and then anything.
@@ -169,8 +218,9 @@ void chunks(Bytes input) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  constexpr void (*kReaders[])(Bytes) = {json,  safetensors,        conv2d_options, conv2d, conv2d_u8_options,
-                                         fbank, stats_pool_options, chunks};
+  constexpr void (*kReaders[])(Bytes) = {
+      json,    safetensors, conv2d_options, conv2d, conv2d_u8_options, fbank, stats_pool_options, chunks,
+      journal, manifest,    signature,      voice};
   kReaders[data[0] % (sizeof kReaders / sizeof kReaders[0])]({data + 1, size - 1});
   return 0;
 }

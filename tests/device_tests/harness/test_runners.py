@@ -8,6 +8,8 @@ import os
 import resource
 import signal
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from device_tests.drive.build import host_build
 from device_tests.records import EngineRecord, read_embeddings
+from exporters.manifest import Lowering
 from exporters.tflite.emit import emit_tflite
 from tests.factories import tiny_artifact
 
@@ -177,3 +180,31 @@ def test_a_missing_runtime_or_delegate_is_one_line(model: Path, tmp_path: Path) 
         (line,) = done.stderr.splitlines()
         assert line.startswith(f"{model}: expected a model that the engine can load, found ")
         assert reason in line
+
+
+def most_threads(words: list[str]) -> int:
+    """The most threads that a process was seen with."""
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+        seen = {1}
+        while process.poll() is None:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                seen.add(len(os.listdir(f"/proc/{process.pid}/task")))
+            time.sleep(1e-3)
+        assert process.returncode == 0
+    return max(seen)
+
+
+@pytest.mark.parametrize("lowering", ["voxpress", "stock"])
+def test_litert_runs_on_as_many_threads_as_it_is_told(lowering: Lowering, tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(emit_tflite(tiny_artifact(4), lowering=lowering))
+    write_features(tmp_path / "f.safetensors", 1, frames=100)
+    most = {}
+    for count in (1, 2, 4):
+        out = tmp_path / str(count)
+        words = command(path, tmp_path / "f.safetensors", out, "--threads", str(count), "--speed-frames", "100")
+        words[words.index("--runs") + 1] = "20"
+        most[count] = most_threads(words)
+        assert record(out).threads == count
+    # Helpers beside the calling thread; what else the runtime starts does not depend on their number.
+    assert (most[2] - most[1], most[4] - most[1]) == (1, 3)

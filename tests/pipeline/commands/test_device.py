@@ -166,3 +166,14 @@ def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
         done = voxpress(tmp_path, command, "--help")
         assert done.returncode == 0
         assert f"Example: voxpress device {command}" in " ".join(done.stdout.split())
+
+
+def test_a_device_that_fails_hides_no_gate_of_the_others(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gates.toml").write_text(GATES + "2bit = 0.2\n[host.file_ratio]\n4bit = 0.001\n")
+    monkeypatch.setenv("PATH", "/nowhere")  # where there is no emulator
+    words = ("--device", "host", "--device", "qemu-aarch64", "--gates", "gates.toml", *ONLY, *FAST)
+    done = voxpress(tmp_path, "run", bundle, *words)
+    assert "qemu-aarch64" in last_line(done)
+    assert "host: failed: tiny-4bit.tflite: file size: expected at most 0.001 of the fp32 file" in done.stderr
