@@ -52,7 +52,7 @@ def test_errors_are_exceptions_with_one_line(built: Path, signed: Signed, key: P
     found = {name: text for line in session(built, "errors", signed.folder, key, file) for name, text in line.items()}
     refused, closed = "org.voxpress.VoxPressException: ", "java.lang.IllegalStateException: "
     expected = {
-        "no bundle": f"{refused}{signed.folder}/nothing: expected a bundle's folder, found no such folder",
+        "no bundle": f"{refused}{signed.folder}/nothing: expected a bundle's folder or zip, found no such folder",
         "no key": f"{refused}public key: expected an Ed25519 public key (PEM), found no whole PEM block",
         "verifier throws": f"{closed}broken",
         "no voice": f"{refused}voice: expected an enrolled voice, found none",
