@@ -9,16 +9,16 @@ AARCH64 := build/aarch64
 SOURCES := pipeline calibration exporters device_tests tests
 CXX_SOURCES = $(shell git ls-files '*.c' '*.cc' '*.h')
 
-.PHONY: demo test test-fast fuzz tflite-runtime kotlin native aarch64 aarch64-if-possible lint type format clean
+.PHONY: demo test test-fast fuzz tflite-runtime interpreter kotlin native aarch64 aarch64-if-possible lint type format clean
 
 demo: native
 	$(BIN)/voxpress run demo --out out/demo
 	$(BIN)/voxpress report out/demo/device-test
 
-test: native tflite-runtime aarch64-if-possible kotlin
+test: native tflite-runtime interpreter aarch64-if-possible kotlin
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-fast: native tflite-runtime
+test-fast: native tflite-runtime interpreter
 	$(BIN)/python -m pytest -m "not slow"
 
 # Needs Debian's clang and libclang-rt-14-dev, which .ci/run does without: 240 MB for what its own mutator does too.
@@ -70,6 +70,19 @@ $(KOTLIN)/.installed: android/kotlin.lock | $(INSTALLED)
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --dest $(KOTLIN) --requirement android/kotlin.lock
 	$(BIN)/python -m zipfile -e $(KOTLIN)/*.whl $(KOTLIN)
 	rm $(KOTLIN)/*.whl
+	touch $@
+
+# TFLite's interpreter as a C library, 8 MB for two processors: what .tflite bundles run on in apps with LiteRT 1.
+INTERPRETER := build/tflite-interpreter
+interpreter: $(INTERPRETER)/.installed
+$(INTERPRETER)/.installed: android/interpreter.lock | $(INSTALLED)
+	rm -rf $(INTERPRETER)
+	for processor in x86_64 aarch64; do \
+		$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: --platform manylinux_2_35_$$processor --dest $(INTERPRETER)/$$processor --requirement android/interpreter.lock && \
+		$(BIN)/python -m zipfile -e $(INTERPRETER)/$$processor/*.whl $(INTERPRETER)/$$processor && \
+		mv $(INTERPRETER)/$$processor/pyopen_wakeword/lib/libtensorflowlite_c.so $(INTERPRETER)/$$processor && \
+		rm -r $(INTERPRETER)/$$processor/*wake* || exit 1; \
+	done
 	touch $@
 
 lint: $(INSTALLED)

@@ -16,8 +16,6 @@ namespace fs = std::filesystem;
 using harness::InputError;
 using harness::MappedFile;
 
-constexpr char kManifestName[] = "manifest.json";
-constexpr char kSignatureName[] = "signature.json";
 constexpr size_t kMaxManifestBytes = size_t{1} << 24;
 constexpr size_t kMaxSignatureBytes = 4096;
 
@@ -68,22 +66,25 @@ void check_files(const std::string& folder, const Manifest& manifest) {
 
 }  // namespace
 
-Bundle open_bundle(const std::string& folder, const Trust& trust) {
-  std::error_code failure;
-  if (!fs::is_directory(folder, failure)) throw InputError(folder, "a bundle's folder", "no such folder");
+Bundle trusted(std::string_view manifest, std::string_view signature, const std::string& path, const Trust& trust) {
   Bundle bundle;
-  bundle.folder = (fs::path(folder) / "").parent_path().string();
-  const std::string manifest_path = bundle.folder + "/" + kManifestName;
-  const std::string signature_path = bundle.folder + "/" + kSignatureName;
-  // Nothing is read from the manifest before its signature holds.
-  const std::string manifest = read_small(manifest_path, kMaxManifestBytes, "a bundle's manifest");
-  const std::string signature = read_small(signature_path, kMaxSignatureBytes, "a bundle's signature");
-  bundle.signed_by = check_signature(manifest, signature, trust.keys, trust.verify, bundle.folder);
-  bundle.manifest = parse_manifest(manifest, manifest_path);
+  bundle.folder = path;
+  bundle.signed_by = check_signature(manifest, signature, trust.keys, trust.verify, path);
+  bundle.manifest = parse_manifest(manifest, path + "/" + kManifestName);
   if (!trust.min_version.empty() &&
       older(bundle.manifest.version, parse_version(trust.min_version, "the lowest version"))) {
-    throw InputError(bundle.folder, "version " + trust.min_version + " or later", bundle.manifest.version_text);
+    throw InputError(path, "version " + trust.min_version + " or later", bundle.manifest.version_text);
   }
+  return bundle;
+}
+
+Bundle open_bundle(const std::string& folder, const Trust& trust) {
+  std::error_code failure;
+  if (!fs::is_directory(folder, failure)) throw InputError(folder, "a bundle's folder or zip", "no such folder");
+  const std::string place = (fs::path(folder) / "").parent_path().string();
+  const std::string manifest = read_small(place + "/" + kManifestName, kMaxManifestBytes, "a bundle's manifest");
+  const std::string signature = read_small(place + "/" + kSignatureName, kMaxSignatureBytes, "a bundle's signature");
+  Bundle bundle = trusted(manifest, signature, place, trust);
   check_files(bundle.folder, bundle.manifest);
   return bundle;
 }

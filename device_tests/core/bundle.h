@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "manifest.h"
@@ -20,6 +21,13 @@ struct Bundle {
   Manifest manifest;
   std::string signed_by;  // id of the key whose signature was verified
 };
+
+inline constexpr char kManifestName[] = "manifest.json";
+inline constexpr char kSignatureName[] = "signature.json";
+
+// A bundle by the bytes of its manifest and its signature; nothing of the manifest is read before its signature holds.
+// Throws InputError naming `path` for a bad signature, no manifest, an old version.
+Bundle trusted(std::string_view manifest, std::string_view signature, const std::string& path, const Trust& trust);
 
 // Reads and checks a bundle. Files that the manifest names may be missing, so that an app ships only what it runs; what
 // is there must be the manifest's, byte for byte, and nothing else may be. Throws InputError naming the file for a bad

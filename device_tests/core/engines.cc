@@ -11,8 +11,8 @@ const std::vector<LinkedEngine>& linked_engines() {
 #ifdef VOXPRESS_CORE_EXECUTORCH
       {"pte", voxpress_executorch_engine(), voxpress_release_packed},
 #endif
-#ifdef VOXPRESS_CORE_LITERT
-      {"tflite", voxpress_litert_engine(), nullptr},
+#ifdef VOXPRESS_CORE_TFLITE
+      {"tflite", voxpress_tflite_engine(), nullptr},
 #endif
   };
   return engines;

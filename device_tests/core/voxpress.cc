@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -14,6 +15,7 @@
 #include "engines.h"
 #include "errors.h"
 #include "speaker.h"
+#include "unpack.h"
 
 namespace {
 
@@ -143,7 +145,12 @@ const VoxpressEngineApi& engine_for(const std::vector<std::string>& arguments) {
 VoxpressHandle voxpress_open(const VoxpressOptions* options, VoxpressError* error) {
   VoxpressHandle handle = 0;
   guarded(error, [&] {
-    voxpress::core::Bundle bundle = voxpress::core::open_bundle(given(options->bundle, "bundle"), trust_of(*options));
+    const voxpress::core::Trust trust = trust_of(*options);
+    const std::string given_bundle = given(options->bundle, "bundle");
+    const std::string folder = std::filesystem::is_regular_file(given_bundle)
+                                   ? voxpress::core::unpack_bundle(given_bundle, or_empty(options->storage), trust)
+                                   : given_bundle;
+    voxpress::core::Bundle bundle = voxpress::core::open_bundle(folder, trust);
     handle = handles().add(std::make_shared<Speaker>(std::move(bundle), speaker_options(*options)));
   });
   return handle;

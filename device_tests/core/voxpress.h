@@ -52,7 +52,8 @@ typedef int32_t (*VoxpressVerifySignature)(void* VOXPRESS_NULLABLE context, cons
 /* What to open and whom to trust. Texts are read during voxpress_open only. Zeroed members are defaults where null or
  * 0 is allowed. */
 typedef struct VoxpressOptions {
-  const char* VOXPRESS_NONNULL bundle; /* a bundle's folder, which stays as it is while the handle is open */
+  /* A bundle's zip, as `voxpress release` writes it, or its folder, which stays as it is while the handle is open. */
+  const char* VOXPRESS_NONNULL bundle;
   /* PEM blocks of public keys, one of which must have signed the bundle (`voxpress bundle key` writes them). */
   const char* VOXPRESS_NONNULL public_keys;
   VoxpressVerifySignature VOXPRESS_NONNULL verify_signature;
@@ -66,6 +67,9 @@ typedef struct VoxpressOptions {
   /* For .tflite: libraries of the runtime and of our delegate; null: found as the system finds libraries. */
   const char* VOXPRESS_NULLABLE runtime_library;
   const char* VOXPRESS_NULLABLE delegate_library;
+  /* For a zip: a folder of the app that models are unpacked into, once for each bundle, as they are mapped from files;
+   * it is made if it is not there. Best one that backups leave out. */
+  const char* VOXPRESS_NULLABLE storage;
 } VoxpressOptions;
 
 /* What was opened. */
@@ -96,8 +100,8 @@ typedef struct VoxpressSamples {
 } VoxpressSamples;
 
 /* Opens a bundle: verifies the manifest's signature by one of the keys, then the sha256 of every file that is there,
- * then maps the model. Files that this use does not need may be left out of the folder; files that the manifest does
- * not name are refused. Returns 0 on failure. */
+ * then maps the model. Of a zip, what is verified is unpacked first if it was not before. Files that this use does not
+ * need may be left out of the folder; files that the manifest does not name are refused. Returns 0 on failure. */
 VOXPRESS_PUBLIC VoxpressHandle voxpress_open(const VoxpressOptions* VOXPRESS_NONNULL options,
                                              VoxpressError* VOXPRESS_NONNULL error);
 

@@ -61,9 +61,9 @@ typedef struct VoxpressEngineApi {
   void (*close)(VoxpressEngine* engine);
 } VoxpressEngineApi;
 
-/* The engines there are, each in a library of its own: executorch_engine.cc, litert_engine.cc. */
+/* The engines there are, each in a library of its own: executorch_engine.cc, tflite_engine.cc. */
 const VoxpressEngineApi* voxpress_executorch_engine(void);
-const VoxpressEngineApi* voxpress_litert_engine(void);
+const VoxpressEngineApi* voxpress_tflite_engine(void);
 
 #ifdef __cplusplus
 }

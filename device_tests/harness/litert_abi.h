@@ -9,16 +9,10 @@ namespace voxpress::harness::litert {
 
 static_assert(sizeof(void*) == 8, "the struct layouts below are those of 64-bit ABIs");
 
-constexpr int32_t kOk = 0, kRuntimeFailure = 3;
+constexpr int32_t kOk = 0;
 constexpr int32_t kCpu = 1;
 constexpr int32_t kFloat32 = 1;
 constexpr int32_t kCustomOp = 32;
-
-struct Delegate;
-
-struct ApiVersion {
-  int32_t major, minor, patch;
-};
 
 struct Layout {
   uint32_t rank : 7;

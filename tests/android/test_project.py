@@ -119,7 +119,7 @@ def test_the_native_build_configures_and_links_what_it_should(tmp_path: Path) ->
     ).stdout.splitlines()
     (link,) = (line for line in commands if "-o libvoxpress_jni.so" in line)
     assert "-Wl,-z,max-page-size=16384" in link
-    for name in ("voxpress_core", "voxpress_executorch_engine", "voxpress_litert_engine", "voxpress_pte_ops_static"):
+    for name in ("voxpress_core", "voxpress_executorch_engine", "voxpress_tflite_engine", "voxpress_pte_ops_static"):
         assert f"lib{name}.a" in link
     for name in ("optimized_native_cpu_ops_lib", "quantized_ops_lib", "xnnpack_backend", "extension_threadpool"):
         assert re.search(rf"--whole-archive\s+\S*lib{name}\.a", link), name

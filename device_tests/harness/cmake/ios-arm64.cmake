@@ -2,7 +2,7 @@
 #
 #   cmake -S . -B build/ios-arm64 -G Xcode -DCMAKE_TOOLCHAIN_FILE=device_tests/harness/cmake/ios-arm64.cmake \
 #         -DVOXPRESS_EXECUTORCH=OFF
-#   cmake --build build/ios-arm64 --config Release --target voxpress_harness voxpress_litert_engine
+#   cmake --build build/ios-arm64 --config Release --target voxpress_harness voxpress_tflite_engine
 #
 # An app holds no programs: its benchmark calls voxpress::harness::run_engine with an engine's table.
 set(CMAKE_SYSTEM_NAME iOS)

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "abi.h"
 
@@ -24,8 +25,35 @@ struct ApiVersion {
 };
 
 using WrapDelegate = int32_t (*)(Delegate* delegate, void (*deleter)(Delegate*), Handle* wrapper);
-// Found at registration; the accelerator's functions get nothing of ours passed in.
+// Taken at registration; the accelerator's functions get nothing of ours passed in.
 WrapDelegate wrap_delegate = nullptr;
+
+constexpr size_t kMaxOptions = 8, kMaxOptionBytes = 32;
+
+// What the delegate is created with, copied.
+struct Options {
+  char keys[kMaxOptions][kMaxOptionBytes], values[kMaxOptions][kMaxOptionBytes];
+  size_t count;
+  void (*report_error)(const char*);
+
+  bool set(const char* const* given_keys, const char* const* given_values, size_t given) {
+    if (given > kMaxOptions) return false;
+    for (size_t i = 0; i < given; ++i) {
+      if (!copy(given_keys[i], keys[i]) || !copy(given_values[i], values[i])) return false;
+    }
+    count = given;
+    return true;
+  }
+
+ private:
+  static bool copy(const char* text, char* room) {
+    const size_t bytes = std::strlen(text) + 1;
+    if (bytes > kMaxOptionBytes) return false;
+    std::memcpy(room, text, bytes);
+    return true;
+  }
+};
+Options options = {};
 
 int32_t get_name(Handle, const char** name) {
   *name = "VoxPress";
@@ -47,9 +75,14 @@ int32_t compiles_itself(Handle, bool* answer) {
   return 0;
 }
 
-int32_t create_delegate(void* /*runtime_context*/, Handle /*environment*/, Handle /*accelerator*/, Handle /*options*/,
-                        Handle* wrapper) {
-  Delegate* delegate = tflite_plugin_create_delegate(nullptr, nullptr, 0, nullptr);
+int32_t create_delegate(void* /*runtime_context*/, Handle /*environment*/, Handle /*accelerator*/,
+                        Handle /*jit_options*/, Handle* wrapper) {
+  const char *keys[kMaxOptions], *values[kMaxOptions];
+  for (size_t i = 0; i < options.count; ++i) {
+    keys[i] = options.keys[i];
+    values[i] = options.values[i];
+  }
+  Delegate* delegate = tflite_plugin_create_delegate(keys, values, options.count, options.report_error);
   if (delegate == nullptr) return kLiteRtRuntimeFailure;
   const int32_t status = wrap_delegate(delegate, tflite_plugin_destroy_delegate, wrapper);
   if (status != 0) tflite_plugin_destroy_delegate(delegate);
@@ -104,8 +137,13 @@ int32_t register_with(const LiteRt& api, Handle environment) {
 }  // namespace
 }  // namespace voxpress::tflite
 
-int32_t voxpress_register_litert_accelerator(void* environment, void* (*find)(const char* name)) {
-  if (environment == nullptr || find == nullptr) return voxpress::tflite::kNotFound;
+int32_t voxpress_register_litert_accelerator(void* environment, void* (*find)(const char* name),
+                                             const char* const* keys, const char* const* values, size_t count,
+                                             void (*report_error)(const char*)) {
+  if (environment == nullptr || find == nullptr || !voxpress::tflite::options.set(keys, values, count)) {
+    return voxpress::tflite::kNotFound;
+  }
+  voxpress::tflite::options.report_error = report_error;
   voxpress::tflite::LiteRt api;
   if (!voxpress::tflite::find_all(find, &api)) return voxpress::tflite::kNotFound;
   return voxpress::tflite::register_with(api, environment);

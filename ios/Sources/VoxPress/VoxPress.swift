@@ -32,6 +32,8 @@ public struct VoxPressOptions: Sendable {
     public var operatingPoint: String?
     /// Of one inference, for all bundles of the process.
     public var threads: Int32 = 1
+    /// For a zip: a folder of the app that its models are unpacked into, once for each bundle.
+    public var storage: URL?
 
     public init() {}
 }
@@ -108,8 +110,9 @@ public final class VoxPress: Sendable {
         voxpress_close(handle)
     }
 
-    /// Opens a bundle's folder: verifies its signature by one of the PEM `publicKeys` (with CryptoKit), then the sha256
-    /// of every file that is there, then maps the model.
+    /// Opens a bundle, a zip or its folder: verifies its signature by one of the PEM `publicKeys` (with CryptoKit), then
+    /// the sha256 of every file that is there, then maps the model. A zip is unpacked into `options.storage` if it was
+    /// not before.
     ///
     /// Throws `VoxPressError.badInput`, naming the file, for anything that is not what the signed manifest says.
     public static func open(
@@ -212,7 +215,9 @@ public enum Benchmark {
 }
 
 private func openHandle(_ bundle: String, _ publicKeys: String, _ wanted: VoxPressOptions) throws -> VoxpressHandle {
-    let texts = [bundle, publicKeys, wanted.minVersion, wanted.label, wanted.mode, wanted.operatingPoint]
+    let texts = [
+        bundle, publicKeys, wanted.minVersion, wanted.label, wanted.mode, wanted.operatingPoint, wanted.storage?.path,
+    ]
     let copies = texts.map { $0.flatMap { strdup($0) } }
     defer { copies.forEach { free($0) } }
     var options = VoxpressOptions(
@@ -220,7 +225,7 @@ private func openHandle(_ bundle: String, _ publicKeys: String, _ wanted: VoxPre
         verify_context: nil, min_version: copies[2].map { UnsafePointer($0) }, format: nil,
         label: copies[3].map { UnsafePointer($0) }, mode: copies[4].map { UnsafePointer($0) },
         operating_point: copies[5].map { UnsafePointer($0) }, threads: wanted.threads, runtime_library: nil,
-        delegate_library: nil)
+        delegate_library: nil, storage: copies[6].map { UnsafePointer($0) })
     var error = CVoxPress.VoxpressError()
     let handle = voxpress_open(&options, &error)
     if handle == 0 { throw VoxPressError.badInput(text(error.text)) }

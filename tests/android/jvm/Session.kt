@@ -5,6 +5,8 @@
 //   Session threads BUNDLE KEYS SAMPLES...
 //   Session close BUNDLE KEYS SAMPLES
 //   Session delegate BUNDLE KEYS
+//   Session example APP KEYS SAMPLES...     the page's example over an app's assets; the last utterance is the later one
+import android.content.Context
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -20,6 +22,8 @@ import org.voxpress.Voice
 import org.voxpress.VoxPress
 import org.voxpress.VoxPressOptions
 import org.voxpress.android.VoxPressDelegate
+
+val wanted = VoxPressOptions(format = System.getProperty("voxpress.format"))
 
 fun samples(path: String): FloatArray {
     val bytes = ByteBuffer.wrap(File(path).readBytes()).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
@@ -39,10 +43,10 @@ inline fun thrown(name: String, call: () -> Any?) {
 }
 
 suspend fun trials(bundle: File, keys: String, utterances: List<FloatArray>) {
-    val options = VoxPressOptions(format = System.getProperty("voxpress.format"))
-    VoxPress.open(bundle, keys, options).use { voxpress ->
+    VoxPress.open(bundle, keys, wanted).use { voxpress ->
         val info = voxpress.info
-        println("{\"model\": ${quoted(info.model)}, \"engine\": ${quoted(info.engine)}, \"threshold\": ${info.threshold}}")
+        println("{\"model\": ${quoted(info.model)}, \"engine\": ${quoted(info.engine)}, " +
+            "\"runtime\": ${quoted(info.runtime)}, \"threshold\": ${info.threshold}}")
         voxpress.enroll(*utterances.take(3).toTypedArray())
         for (utterance in utterances.drop(3)) {
             val (score, llr, accepted) = voxpress.verify(utterance)
@@ -56,6 +60,7 @@ suspend fun errors(bundle: File, keys: String, utterance: FloatArray) {
     thrown("no key") { VoxPress.open(bundle, "none") }
     thrown("refused") { VoxPress.open(bundle, keys, verifier = SignatureVerifier { _, _, _ -> false }) }
     thrown("verifier throws") { VoxPress.open(bundle, keys, verifier = SignatureVerifier { _, _, _ -> error("broken") }) }
+    thrown("no storage") { VoxPress.open(File(bundle, "manifest.json"), keys) }
     thrown("other point") { VoxPress.open(bundle, keys, VoxPressOptions(operatingPoint = "far-\uD83D\uDE00")) }
     val voxpress = VoxPress.open(bundle, keys)
     thrown("no voice") { voxpress.verify(utterance) }
@@ -75,8 +80,8 @@ suspend fun errors(bundle: File, keys: String, utterance: FloatArray) {
 
 // The same decisions from many coroutines, on one object and on two.
 suspend fun threads(bundle: File, keys: String, utterances: List<FloatArray>) {
-    val voxpress = VoxPress.open(bundle, keys)
-    val second = VoxPress.open(bundle, keys)
+    val voxpress = VoxPress.open(bundle, keys, wanted)
+    val second = VoxPress.open(bundle, keys, wanted)
     val voice = voxpress.enroll(utterances.first())
     val expected = utterances.map { voxpress.verify(it) }
     val same = runBlocking(Dispatchers.Default) {
@@ -92,7 +97,7 @@ suspend fun threads(bundle: File, keys: String, utterances: List<FloatArray>) {
 // Closing while threads verify: each of them ends with a decision or with IllegalStateException.
 suspend fun close(bundle: File, keys: String, utterance: FloatArray) {
     repeat(10) {
-        val voxpress = VoxPress.open(bundle, keys)
+        val voxpress = VoxPress.open(bundle, keys, wanted)
         val voice = voxpress.enroll(utterance)
         val begun = CyclicBarrier(3)
         val ends = arrayOfNulls<String>(2)
@@ -132,5 +137,6 @@ fun main(args: Array<String>) = runBlocking {
         "threads" -> threads(bundle, keys, utterances)
         "close" -> close(bundle, keys, utterances.first())
         "delegate" -> delegate()
+        "example" -> println("{\"accepted\": ${isTheSame(Context(bundle), utterances.dropLast(1), utterances.last())}}")
     }
 }

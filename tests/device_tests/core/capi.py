@@ -47,6 +47,7 @@ class Options(ctypes.Structure):
         ("threads", ctypes.c_int32),
         ("runtime_library", ctypes.c_char_p),
         ("delegate_library", ctypes.c_char_p),
+        ("storage", ctypes.c_char_p),
     ]
 
 

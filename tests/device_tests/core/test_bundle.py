@@ -176,7 +176,7 @@ def test_what_is_asked_for_must_be_there(bundle: Path) -> None:
     assert "of 2bit" in refused(bundle, label="2bit")
     assert "as .onnx" in refused(bundle, format="onnx")
     assert refused(bundle, threads=1000) == "threads: expected 0 to 256, found 1000"
-    assert refused(bundle / "nothing").endswith("expected a bundle's folder, found no such folder")
+    assert refused(bundle / "nothing").endswith("expected a bundle's folder or zip, found no such folder")
 
 
 def test_kept_bundles_open(tmp_path: Path) -> None:

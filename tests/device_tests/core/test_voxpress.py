@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from device_tests.drive.build import host_build
 from exporters.bundle.signature import key_id
 from exporters.native import native_path
 from tests.device_tests.core.capi import BAD_INPUT, CLOSED, CoreError, Speaker, benchmark, open_bundle
@@ -24,6 +24,7 @@ from tests.device_tests.core.signed import (
     synthetic_voices,
     trials_of,
 )
+from tests.device_tests.interpreter import interpreter_library
 from tests.factories import speech_like
 
 RATE = 16000
@@ -68,18 +69,15 @@ def test_embeddings_of_any_length_equal_the_reference(signed: Signed, speaker: S
     np.testing.assert_allclose(speaker.embed(samples), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def litert(signed: Signed) -> Speaker:
-    package = importlib.util.find_spec("ai_edge_litert")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    runtime = Path(package.submodule_search_locations[0]) / "libLiteRt.so"
+def litert(signed: Signed, runtime: Path) -> Speaker:
     libraries = {"runtime_library": str(runtime), "delegate_library": str(native_path("tflite_delegate"))}
     return open_bundle(signed.folder, public_pem(), format="tflite", **libraries)
 
 
-def test_both_engines_decide_alike_on_one_voice(signed: Signed, speaker: Speaker) -> None:
-    """In one process, where both runtimes have their own kernels."""
-    other = litert(signed)
+@pytest.mark.parametrize("runtime", [host_build("tflite").runtime, interpreter_library()], ids=lambda path: path.name)
+def test_both_engines_decide_alike_on_one_voice(signed: Signed, speaker: Speaker, runtime: Path) -> None:
+    """In one process, where both runtimes have their own kernels; with LiteRT 2 and with LiteRT 1's interpreter."""
+    other = litert(signed, runtime)
     assert (other.info().engine, other.info().model) == (b"litert", b"models/tiny-4bit.tflite")
     voice = speaker.enroll(speech_like(1.0))
     for seed in range(4):

@@ -173,7 +173,7 @@ def test_a_missing_runtime_or_delegate_is_one_line(model: Path, tmp_path: Path) 
             ["--runtime-library", str(build.runtime), "--delegate-library", "/nowhere/delegate.so"],
             "/nowhere/delegate.so",
         ),
-        (["--runtime-library", str(build.delegate)], "has no LiteRt"),
+        (["--runtime-library", str(build.delegate)], "has no TfLiteVersion"),
     ):
         done = subprocess.run([*base, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 2

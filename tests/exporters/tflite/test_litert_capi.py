@@ -70,8 +70,11 @@ def test_a_library_that_lacks_a_function_is_told_apart() -> None:
     asked: list[bytes] = []
     nothing = find(lambda name: asked.append(name))
     register = ctypes.CDLL(str(native_path("tflite_delegate"))).voxpress_register_litert_accelerator
-    register.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    assert register(None, nothing) == NOT_FOUND
+    texts = ctypes.POINTER(ctypes.c_char_p)
+    register.argtypes = [ctypes.c_void_p, ctypes.c_void_p, texts, texts, ctypes.c_size_t, ctypes.c_void_p]
+    many = (ctypes.c_char_p * 9)(*[b"low_memory"] * 9)
+    assert register(None, nothing, None, None, 0, None) == NOT_FOUND
+    assert register(1, nothing, many, many, 9, None) == NOT_FOUND
     assert not asked
-    assert register(1, nothing) == NOT_FOUND
+    assert register(1, nothing, None, None, 0, None) == NOT_FOUND
     assert asked == [b"LiteRtWrapDelegate"]

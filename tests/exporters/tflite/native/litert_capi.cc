@@ -115,9 +115,11 @@ int main(int argc, char** argv) {
   require(function<int32_t (*)(int, const void*, Handle*)>("LiteRtCreateEnvironment")(0, nullptr, &environment),
           "LiteRtCreateEnvironment");
   if (std::string(argv[4]) == "1") {
-    const auto add = reinterpret_cast<int32_t (*)(void*, void* (*)(const char*))>(
-        dlsym(delegate, "voxpress_register_litert_accelerator"));
-    require(add == nullptr ? -1 : add(environment, find), "voxpress_register_litert_accelerator");
+    using Register = int32_t (*)(void*, void* (*)(const char*), const char* const*, const char* const*, size_t,
+                                 void (*)(const char*));
+    const auto add = reinterpret_cast<Register>(dlsym(delegate, "voxpress_register_litert_accelerator"));
+    require(add == nullptr ? -1 : add(environment, find, nullptr, nullptr, 0, nullptr),
+            "voxpress_register_litert_accelerator");
   }
   require(function<int32_t (*)(Handle, const char*, Handle*)>("LiteRtCreateModelFromFile")(environment, argv[3], &file),
           "LiteRtCreateModelFromFile");

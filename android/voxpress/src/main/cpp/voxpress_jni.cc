@@ -112,10 +112,11 @@ int32_t verify_in_java(void* context, const uint8_t* public_key, const uint8_t* 
 
 extern "C" {
 
-// texts: bundle, public keys, lowest version, format, label, mode, operating point, runtime library, delegate library.
+// texts: bundle, public keys, lowest version, format, label, mode, operating point, runtime library, delegate library,
+// storage.
 JNIEXPORT jlong JNICALL Java_org_voxpress_Native_open(JNIEnv* env, jclass, jobjectArray texts, jint threads,
                                                       jobject verifier) {
-  constexpr jsize kTexts = 9;
+  constexpr jsize kTexts = 10;
   std::vector<Text> all;
   for (jsize i = 0; i < kTexts; ++i) all.emplace_back(env, texts, i);
   const jclass type = env->GetObjectClass(verifier);
@@ -133,6 +134,7 @@ JNIEXPORT jlong JNICALL Java_org_voxpress_Native_open(JNIEnv* env, jclass, jobje
   options.operating_point = all[6].get();
   options.runtime_library = all[7].get();
   options.delegate_library = all[8].get();
+  options.storage = all[9].get();
   options.threads = threads;
   VoxpressError error;
   const VoxpressHandle handle = voxpress_open(&options, &error);

@@ -22,9 +22,14 @@ data class VoxPressOptions(
     val operatingPoint: String? = null,
     /** Of one inference, for all bundles of the process. */
     val threads: Int = 1,
-    /** LiteRT's library and our delegate, for .tflite; null: found as the system finds libraries. */
+    /**
+     * LiteRT's library and our delegate, for .tflite; null: found as the system finds libraries, LiteRT 1's
+     * (`libtensorflowlite_jni.so`) before LiteRT 2's (`libLiteRt.so`).
+     */
     val runtimeLibrary: String? = null,
     val delegateLibrary: String? = null,
+    /** For a zip: a folder of the app that its models are unpacked into, once for each bundle. */
+    val storage: File? = null,
     /** Where inference runs. */
     val dispatcher: CoroutineDispatcher = Dispatchers.Default,
 )
@@ -107,8 +112,9 @@ class VoxPress private constructor(private val handle: Long, private val dispatc
 
     companion object {
         /**
-         * Opens a bundle's folder: verifies its signature by one of the PEM [publicKeys], then the sha256 of every file
-         * that is there, then maps the model.
+         * Opens a bundle, a zip or its folder: verifies its signature by one of the PEM [publicKeys], then the sha256 of
+         * every file that is there, then maps the model. A zip is unpacked into [VoxPressOptions.storage] if it was not
+         * before.
          *
          * Throws VoxPressException, naming the file, for anything that is not what the signed manifest says.
          */
@@ -121,6 +127,7 @@ class VoxPress private constructor(private val handle: Long, private val dispatc
             val texts = listOf(
                 bundle.path, publicKeys, options.minVersion, options.format, options.label, options.mode,
                 options.operatingPoint, options.runtimeLibrary, options.delegateLibrary,
+                options.storage?.path,
             )
             val bytes = texts.map { it?.encodeToByteArray() }.toTypedArray()
             VoxPress(Native.open(bytes, options.threads, verifier), options.dispatcher)

@@ -1,0 +1,30 @@
+// A bundle's zip as `voxpress release` writes it: stored entries, a table of them at the end, nothing else.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "files.h"
+
+namespace voxpress::core {
+
+// The entries of an archive, as parts of its mapping.
+class Archive {
+ public:
+  // Throws InputError naming `path` for what is no such zip: compressed, encrypted, repeated, overlapping or cut
+  // entries.
+  explicit Archive(const std::string& path);
+
+  // The bytes of an entry. Throws InputError if there is none of this name.
+  std::string_view entry(const std::string& name) const;
+
+  const std::map<std::string, std::string_view>& entries() const { return entries_; }
+
+ private:
+  std::string path_;
+  harness::MappedFile file_;
+  std::map<std::string, std::string_view> entries_;
+};
+
+}  // namespace voxpress::core

@@ -1,0 +1,91 @@
+#include "unpack.h"
+
+#include <filesystem>
+#include <mutex>
+#include <string_view>
+#include <system_error>
+
+#include "archive.h"
+#include "errors.h"
+#include "files.h"
+#include "sha256.h"
+
+namespace voxpress::core {
+namespace {
+
+namespace fs = std::filesystem;
+using harness::InputError;
+
+std::string sha256_of(std::string_view bytes) {
+  return harness::sha256_hex(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+}
+
+void check_entry(const std::string& where, std::string_view bytes, const FileEntry& wanted) {
+  if (static_cast<int64_t>(bytes.size()) != wanted.bytes) {
+    throw InputError(where, std::to_string(wanted.bytes) + " bytes", std::to_string(bytes.size()));
+  }
+  const std::string found = sha256_of(bytes);
+  if (found != wanted.sha256) throw InputError(where, "sha256 " + wanted.sha256, found);
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code failure;
+  fs::create_directories(folder, failure);
+  if (failure) throw InputError(folder.string(), "a folder to write to", failure.message());
+}
+
+void write_entry(const fs::path& folder, const std::string& name, std::string_view bytes) {
+  const fs::path path = folder / name;
+  make_folder(path.parent_path());
+  harness::write_atomically(path.string(), std::string(bytes));
+}
+
+void write_models(const Archive& archive, const std::string& path, const Manifest& manifest, const fs::path& folder) {
+  for (const BundledModel& model : manifest.models) {
+    const std::string_view bytes = archive.entry(model.file);
+    check_entry(path + ":" + model.file, bytes, manifest.files.at(model.file));
+    write_entry(folder, model.file, bytes);
+  }
+}
+
+void remove_others(const fs::path& folder, const fs::path& kept) {
+  std::error_code ignored;  // what cannot be removed costs room, and is tried again
+  for (const fs::directory_entry& other : fs::directory_iterator(folder, ignored)) {
+    if (other.path() != kept) fs::remove_all(other.path(), ignored);
+  }
+}
+
+}  // namespace
+
+std::string unpack_bundle(const std::string& path, const std::string& storage, const Trust& trust) {
+  if (storage.empty()) throw InputError(path, "a folder of the app to unpack this zip into", "no storage");
+  const Archive archive(path);
+  const std::string manifest_text(archive.entry(kManifestName)), signature_text(archive.entry(kSignatureName));
+  const Bundle bundle = trusted(manifest_text, signature_text, path, trust);
+  for (const auto& [name, bytes] : archive.entries()) {
+    if (name == kManifestName || name == kSignatureName || bundle.manifest.files.count(name) == 1) continue;
+    throw InputError(path, "only files that the manifest names", "an extra file");
+  }
+  static std::mutex one_at_a_time;
+  const std::lock_guard<std::mutex> turn(one_at_a_time);
+  const fs::path place = fs::path(storage) / bundle.manifest.name;
+  const fs::path folder = place / sha256_of(manifest_text + signature_text), partial = folder.string() + ".part";
+  std::error_code failure;
+  if (fs::is_directory(folder, failure)) return folder.string();
+  // Written beside and renamed, so that a folder of that name is whole; what a killed process left goes first.
+  fs::remove_all(partial, failure);
+  try {
+    write_models(archive, path, bundle.manifest, partial);
+    write_entry(partial, kManifestName, manifest_text);
+    write_entry(partial, kSignatureName, signature_text);
+    fs::rename(partial, folder, failure);
+    if (failure) throw InputError(folder.string(), "a folder to write to", failure.message());
+  } catch (...) {
+    fs::remove_all(partial, failure);
+    throw;
+  }
+  remove_others(place, folder);
+  return folder.string();
+}
+
+}  // namespace voxpress::core

@@ -1,0 +1,166 @@
+// The C interface of TFLite's interpreter behind engine.h: what LiteRT 1's Android library and TensorFlow Lite before
+// it export beside their Java interface. Our delegate is handed to the interpreter, whatever ops the file has.
+#include <cstdarg>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+
+#include "tflite_model.h"
+
+namespace voxpress::harness {
+namespace {
+
+constexpr int32_t kOk = 0, kFloat32 = 1;
+
+[[noreturn]] void refuse(const std::string& why) { throw std::runtime_error(why); }
+
+struct InterpreterFunctions {
+  explicit InterpreterFunctions(const SharedLibrary& library) {
+#define VOXPRESS_TFLITE_FUNCTION(result, name, ...) library.find("TfLite" #name, &name);
+#include "interpreter_functions.inc"
+  }
+
+#define VOXPRESS_TFLITE_FUNCTION(result, name, ...) result (*name)(__VA_ARGS__) = nullptr;
+#include "interpreter_functions.inc"
+};
+
+// The first line that the interpreter says of what went wrong.
+class Complaint {
+ public:
+  static void hear(void* self, const char* format, va_list arguments) {
+    char line[400];
+    std::vsnprintf(line, sizeof line, format, arguments);
+    std::string& text = static_cast<Complaint*>(self)->text_;
+    if (text.empty()) text = std::string(line).substr(0, std::string(line).find('\n'));
+  }
+
+  // What was heard, which is forgotten with that.
+  std::string take() { return std::exchange(text_, ""); }
+
+ private:
+  std::string text_;
+};
+
+// The delegate knows no context of ours; one model at a time is opened in a process.
+std::string delegate_complaint;
+
+struct InterpreterModel final : TfliteModel {
+  InterpreterModel(const SharedLibrary& library, const VoxpressEngineRequest& request)
+      : TfliteModel(request.threads), runtime(library) {
+    try {
+      open(request);
+    } catch (...) {
+      close();
+      throw;
+    }
+  }
+  ~InterpreterModel() override { close(); }
+
+  void run(const float* utterance, int64_t length, float* embedding) override {
+    check_length(length);
+    if (length != prepared_length) prepare(length);
+    const auto bytes = static_cast<size_t>(length * row_values()) * sizeof(float);
+    require(runtime.TensorCopyFromBuffer(runtime.InterpreterGetInputTensor(interpreter, 0), utterance, bytes),
+            "the input");
+    require(runtime.InterpreterInvoke(interpreter), "running the model");
+    require(runtime.TensorCopyToBuffer(runtime.InterpreterGetOutputTensor(interpreter, 0), embedding,
+                                       static_cast<size_t>(embedding_dim) * sizeof(float)),
+            "the output");
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) {
+    const std::string said = complaint.take();
+    refuse(said.empty() ? what + " failed" : what + " failed (" + said + ")");
+  }
+
+  void require(int32_t status, const char* what) {
+    if (status != kOk) fail(what);
+  }
+
+  void open(const VoxpressEngineRequest& request) {
+    runtime_version = runtime.Version();
+    model = runtime.ModelCreateFromFile(request.model_path);
+    if (model == nullptr) refuse("no .tflite file that this runtime reads");
+    plugin = std::make_unique<DelegatePlugin>(request.delegate_library);
+    delegate_complaint.clear();
+    const DelegateOptions wanted(request);
+    delegate = plugin->create(wanted.keys, wanted.values, wanted.count,
+                              [](const char* message) { delegate_complaint = message; });
+    if (delegate == nullptr) refuse("a delegate that is not created (" + delegate_complaint + ")");
+    delegates = "voxpress";
+    options = runtime.InterpreterOptionsCreate();
+    if (options == nullptr) refuse("no memory for options");
+    runtime.InterpreterOptionsSetErrorReporter(options, Complaint::hear, &complaint);
+    runtime.InterpreterOptionsSetNumThreads(options, threads);
+    runtime.InterpreterOptionsAddDelegate(options, delegate);
+    interpreter = runtime.InterpreterCreate(model, options);
+    if (interpreter == nullptr) fail("building the interpreter");
+    read_endpoints();
+    // Ops that nothing resolves show when memory is laid out, for which a file of ours names a length that does.
+    if (read_limits(request.model_path)) prepare(rows_of(min_frames));
+  }
+
+  void read_endpoints() {
+    const int32_t inputs = runtime.InterpreterGetInputTensorCount(interpreter);
+    const int32_t outputs = runtime.InterpreterGetOutputTensorCount(interpreter);
+    if (inputs != 1 || outputs != 1) {
+      refuse(std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
+             " outputs, not one features and one embedding");
+    }
+    const void* input = runtime.InterpreterGetInputTensor(interpreter, 0);
+    const void* output = runtime.InterpreterGetOutputTensor(interpreter, 0);
+    check_endpoint(input, "input", 2, 3, "[1, frames, mel] or [1, samples]");
+    check_endpoint(output, "output", 2, 2, "[1, embedding]");
+    input_rank = runtime.TensorNumDims(input);
+    mel_bins = input_rank == 3 ? runtime.TensorDim(input, 2) : 0;
+    embedding_dim = runtime.TensorDim(output, 1);
+    if ((input_rank == 3 && mel_bins < 1) || embedding_dim < 1) {
+      refuse("a model whose mel bins or embedding have no fixed size");
+    }
+  }
+
+  void check_endpoint(const void* tensor, const char* what, int32_t least_rank, int32_t most_rank,
+                      const char* expected) const {
+    const int32_t rank = runtime.TensorNumDims(tensor);
+    if (runtime.TensorType(tensor) != kFloat32 || rank < least_rank || rank > most_rank ||
+        runtime.TensorDim(tensor, 0) != 1) {
+      refuse(std::string("the model's ") + what + " is no float " + expected);
+    }
+  }
+
+  void prepare(int64_t length) {
+    prepared_length = 0;
+    const int32_t sizes[] = {1, static_cast<int32_t>(length), static_cast<int32_t>(mel_bins)};
+    require(runtime.InterpreterResizeInputTensor(interpreter, 0, sizes, input_rank), "resizing");
+    require(runtime.InterpreterAllocateTensors(interpreter), "laying out memory");
+    const void* output = runtime.InterpreterGetOutputTensor(interpreter, 0);
+    if (runtime.TensorDim(output, 1) != embedding_dim) refuse("a model whose embedding changes its size");
+    prepared_length = length;
+  }
+
+  void close() {
+    if (interpreter != nullptr) runtime.InterpreterDelete(interpreter);
+    if (options != nullptr) runtime.InterpreterOptionsDelete(options);
+    if (delegate != nullptr) plugin->destroy(delegate);
+    if (model != nullptr) runtime.ModelDelete(model);
+    interpreter = options = model = nullptr;
+    delegate = nullptr;
+  }
+
+  InterpreterFunctions runtime;
+  Complaint complaint;
+  TfliteDelegate* delegate = nullptr;
+  void *model = nullptr, *options = nullptr, *interpreter = nullptr;
+  int32_t input_rank = 0;
+  int64_t prepared_length = 0;  // frames, or samples
+};
+
+}  // namespace
+
+VoxpressEngine* open_interpreter(const SharedLibrary& library, const VoxpressEngineRequest& request) {
+  return new InterpreterModel(library, request);
+}
+
+}  // namespace voxpress::harness
