@@ -107,11 +107,13 @@ struct DelegatePlugin {
     library.find("tflite_plugin_create_delegate", &create);
     library.find("tflite_plugin_destroy_delegate", &destroy);
     library.find("voxpress_kernels_used", &kernels_used);
+    library.find("voxpress_memory_use", &memory_use);
   }
 
   Delegate* (*create)(const char* const* keys, const char* const* values, size_t count, void (*report)(const char*));
   void (*destroy)(Delegate*);
   size_t (*kernels_used)(char* text, size_t size);
+  void (*memory_use)(size_t* weight_bytes, size_t* scratch_bytes);
 };
 
 // The runtime asks an accelerator for its delegate through functions that know no context of ours. One model at a time
@@ -193,6 +195,12 @@ struct LitertModel final : VoxpressEngine {
   ~LitertModel() override {
     const HeldBack chatter;  // the runtime says farewell
     close();
+  }
+
+  VoxpressMemoryUse memory_use() const override {
+    VoxpressMemoryUse use = {};
+    if (plugin != nullptr) plugin->memory_use(&use.weight_bytes, &use.scratch_bytes);
+    return use;
   }
 
   size_t kernels_used(char* text, size_t size) const override {

@@ -8,6 +8,7 @@ set(VOXPRESS_FLAGS_avx2 -mavx2 -mfma -mbmi2 -ffp-contract=fast)
 set(VOXPRESS_FLAGS_avx512 -mavx512f -mavx2 -mfma -mprefer-vector-width=512 -ffp-contract=fast)
 
 set(VOXPRESS_FLAGS_neondot -march=armv8.2-a+dotprod)
+set(VOXPRESS_FLAGS_neonfp16 -march=armv8.2-a+fp16)
 set(VOXPRESS_FLAGS_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512vnni -mavx2 -mfma -mbmi2
   -mprefer-vector-width=512)
 
@@ -18,6 +19,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   set(VOXPRESS_ISAS portable neon)
   set(VOXPRESS_U8_ISAS portable neon neondot)
+  set(VOXPRESS_COUNTED_ISAS neonfp16)
 else()
   set(VOXPRESS_ISAS portable)
   set(VOXPRESS_U8_ISAS portable)
