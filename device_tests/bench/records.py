@@ -156,6 +156,7 @@ class Layers(_Frozen):
     isa: str
     bits: PositiveInt
     frames: PositiveInt
+    roof_integers: bool = Field(default=False, description="whether the roof is one of integers, else of floats")
     roof_macs: PositiveInt
     roof_samples_ns: tuple[PositiveInt, ...]
     layers: tuple[LayerTiming, ...]

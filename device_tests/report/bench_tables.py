@@ -121,9 +121,9 @@ def layer_table(layers: Layers) -> Table:
             for layer in layers.layers
         ),
         f"Medians of {len(layers.roof_samples_ns)} repeats of CPU time at {layers.frames} frames, one thread, each "
-        f"layer alone on packed weights; {total / 1e6:.1f} ms in all. Roof: {roof:.1f} multiply-adds per ns, "
-        "measured in registers before each repeat. Above 1 where a layer needs fewer multiplications than a direct "
-        "convolution.",
+        f"layer alone on packed weights; {total / 1e6:.1f} ms in all. Roof: {roof:.1f} multiply-adds of "
+        f"{'integers' if layers.roof_integers else 'floats'} per ns, measured in registers before each repeat. Above 1 "
+        "where a layer needs fewer multiplications than a direct convolution.",
         left=2,
     )
 
