@@ -36,7 +36,8 @@ def memory_table(record: BenchRecord, threads: int) -> Table:
     """Bytes of files, processes, and what our ops hold."""
     rows = []
     for contender in record.contenders:
-        figures, held = (one(contender, record.protocol.frames, threads) for one in (memory, weights))
+        figures = memory(contender, record.protocol.frames, threads)
+        held = weights(contender, record.protocol.frames, threads)
         if figures is not None:
             grown = (figures.load_growth_bytes, figures.run_growth_bytes, figures.peak_growth_bytes)
             counts = (contender.file_bytes or 0, *grown, figures.resident_bytes)
