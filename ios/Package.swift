@@ -33,6 +33,7 @@ let dotProductKernels = ["exporters/kernels/conv_u8/conv2d_u8_neondot.cc"]
 
 // Packed weights, our ops for ExecuTorch with their explicit registration, the harness, the core.
 let native = [
+    "exporters/prepared/memory_use.cc",
     "exporters/prepared/packed_store.cc",
     "exporters/prepared/run_layer.cc",
     "exporters/prepared/settings.cc",
@@ -74,6 +75,7 @@ let delegate = [
 
 // The packed weights once more: an app may take the delegate without the core.
 let delegatePrepared = [
+    "exporters/prepared/memory_use.cc",
     "exporters/prepared/packed_store.cc",
     "exporters/prepared/run_layer.cc",
     "exporters/prepared/settings.cc",

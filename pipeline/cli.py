@@ -504,7 +504,7 @@ def prepare_voxceleb(
         typer.echo(f"{out / part.manifest}: {part.speakers} speakers, {part.utterances} utterances ({extent})")
 
 
-@app.command(epilog="Example: voxpress bench --model resnet34 --peers all --bits 4 --seconds 1,2,5,10,30")
+@app.command(epilog="Example: voxpress bench --model resnet34 --peers all --layers --arm-cycles")
 def bench(
     model: Annotated[
         str, typer.Option(help="A network's name (random weights), a pre-trained model folder or an artifact folder.")
@@ -522,12 +522,15 @@ def bench(
     threads: Annotated[str, typer.Option(help="Numbers of threads; each contender gets as many cores.")] = "1,2",
     frames: Annotated[int, typer.Option(min=1, help="Length that is compared, in frames.")] = 200,
     seconds: Annotated[
-        str | None, typer.Option(help="Growth: further lengths, like 1,2,5,10,30, on the first number of threads.")
-    ] = None,
+        str, typer.Option(help="Growth: further lengths, on the first number of threads, or none.")
+    ] = "1,2,5,10,30",
     max_seconds: Annotated[
         float, typer.Option(min=1, help="What a .pte plans its memory for, if no longer length is measured.")
     ] = 10.0,
     layers: Annotated[bool, typer.Option("--layers", help="Also each layer's time and fraction of the roof.")] = False,
+    arm_cycles: Annotated[
+        bool, typer.Option("--arm-cycles", help="Also cycles of the ARM kernels' inner products, by llvm-mca.")
+    ] = False,
     audio: Annotated[
         Path | None,
         typer.Option(
@@ -559,9 +562,10 @@ def bench(
         modes=choose_modes(modes),
         formats=choose_formats(formats),
         bits=parse_numbers("--bits", bits, low=1, high=8),
-        growth_seconds=() if seconds is None else parse_seconds("--seconds", seconds),
+        growth_seconds=() if seconds == "none" else parse_seconds("--seconds", seconds),
         max_seconds=max_seconds,
         layers=layers,
+        arm_cycles=arm_cycles,
         audio=audio,
         protocol=BenchProtocol(
             frames=frames,

@@ -1,4 +1,4 @@
-"""Model files of contenders, each in a folder of its own; what is there and was made from the same is kept."""
+"""Model files of contenders, each in a folder of its own; what is there and was made alike is kept."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import save
 
 from device_tests.bench.contenders import Contender
+from device_tests.bench.made_by import EXPORTING, PEERS, VERIFYING, native_sha256, sources_sha256
 from device_tests.bench.process import engine_environment
 from device_tests.bench.subject import Subject, features_digest, write_reference
 from exporters.export import ExportRequest, export_artifact, prepare_fast
@@ -53,6 +54,7 @@ class _Settings(BaseModel):
     frames: int | None
     max_seconds: float
     packages: dict[str, str]
+    made_by: dict[str, str]
 
 
 class Builder:
@@ -83,6 +85,7 @@ class Builder:
             frames=frames if fixed else None,
             max_seconds=self.max_seconds,
             packages=_versions(contender),
+            made_by=_made_by(contender),
         )
         inputs = self._inputs_of(contender)
         name = settings.contender if not fixed else f"{settings.contender}-{frames}"
@@ -197,3 +200,10 @@ def _file_name(contender: Contender) -> str:
 
 def _versions(contender: Contender) -> dict[str, str]:
     return {name: version(name) for name in contender.peer.packages} if contender.peer is not None else {}
+
+
+def _made_by(contender: Contender) -> dict[str, str]:
+    """Hashes of the code that makes its files."""
+    if contender.peer is not None:
+        return {"sources": sources_sha256(PEERS)}
+    return {"sources": sources_sha256(EXPORTING), "native": native_sha256(VERIFYING)}

@@ -109,5 +109,5 @@ def parse_seconds(option: str, words: str) -> tuple[float, ...]:
     except ValueError:
         lengths = ()
     if not lengths or len(set(lengths)) != len(lengths) or not all(0 < length <= 600 for length in lengths):
-        raise InputError(option, expected="different lengths of up to 600 s, like 1,2,5", found=repr(words))
+        raise InputError(option, expected="none, or different lengths of up to 600 s, like 1,2,5", found=repr(words))
     return tuple(sorted(lengths))

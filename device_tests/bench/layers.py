@@ -21,6 +21,7 @@ REPEATS = 15
 
 
 class _Roof(pydantic.BaseModel):
+    integers: bool
     macs: int
     samples_ns: tuple[int, ...]
 
@@ -38,7 +39,7 @@ class _Output(pydantic.BaseModel):
 def time_layers(header: Artifact, *, mode: Mode, bits: int, frames: int, repeats: int = REPEATS) -> Layers:
     """Time every layer of a program at one width, in the widest instruction set of this machine, on one core.
 
-    The roof is that of the mode: float multiply-adds for exact, those of bytes for fast where the machine has them.
+    The roof is that of the mode: multiply-adds of floats for exact, for fast of integers as its kernels multiply them.
 
     Raises MissingToolError if the native build has no voxpress_kernel_bench, VoxPressError with its line if it fails.
     """
@@ -61,6 +62,7 @@ def time_layers(header: Artifact, *, mode: Mode, bits: int, frames: int, repeats
         isa=run.isa,
         bits=bits,
         frames=frames,
+        roof_integers=run.roof.integers,
         roof_macs=run.roof.macs,
         roof_samples_ns=run.roof.samples_ns,
         layers=run.layers,

@@ -41,11 +41,19 @@ class Start(_Frozen):
     resident_after_first_bytes: NonNegativeInt
 
 
+class KernelsHold(_Frozen):
+    """What our ops hold in a process, by their own count (exporters/prepared/memory_use.h)."""
+
+    weight_bytes: NonNegativeInt = Field(description="weights that are expanded and kept")
+    scratch_bytes: NonNegativeInt = Field(description="the most that a layer was given, all its threads together")
+
+
 class Memory(_Frozen):
     """What a contender's process holds after its last run."""
 
     resident_bytes: NonNegativeInt
     peak_bytes: NonNegativeInt
+    kernels_hold: KernelsHold | None = Field(default=None, description="None where our ops are not part of the engine")
     kernels: tuple[str, ...] = Field(description="VoxPress kernels that ran in this process, sorted")
 
 
@@ -148,9 +156,38 @@ class Layers(_Frozen):
     isa: str
     bits: PositiveInt
     frames: PositiveInt
+    roof_integers: bool = Field(default=False, description="whether the roof is one of integers, else of floats")
     roof_macs: PositiveInt
     roof_samples_ns: tuple[PositiveInt, ...]
     layers: tuple[LayerTiming, ...]
+
+
+class CoreCycles(_Frozen):
+    """Cycles of one iteration on a core, by a scheduling model; `own_model`: not that of another core."""
+
+    core: str
+    model: str
+    own_model: bool
+    cycles: float = Field(gt=0)
+
+
+class ArmLoop(_Frozen):
+    """The inner product of an ARM kernel: multiply-adds and cycles of one iteration."""
+
+    isa: str
+    algorithm: str
+    source: str
+    instructions: PositiveInt
+    macs: PositiveInt
+    cores: tuple[CoreCycles, ...]
+
+
+class ArmCycles(_Frozen):
+    """Estimated cycles of ARM kernels, and the tools' own words on their versions."""
+
+    compiler: str
+    analyser: str
+    loops: tuple[ArmLoop, ...]
 
 
 class BenchRecord(_Frozen):
@@ -166,6 +203,7 @@ class BenchRecord(_Frozen):
     features_sha256: Sha256
     contenders: tuple[ContenderRecord, ...]
     layers: tuple[Layers, ...] = ()
+    arm: ArmCycles | None = None
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,15 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import save
 
+from device_tests.bench.arm_cycles import estimate_arm_cycles
 from device_tests.bench.build import Builder, Built, build_all
 from device_tests.bench.contenders import BenchMode, Contender, our_contenders, peer_contenders
 from device_tests.bench.layers import time_layers
+from device_tests.bench.made_by import RUNNING, native_sha256
 from device_tests.bench.process import Worker, cores_for
 from device_tests.bench.records import (
     BENCH_FILE,
+    ArmCycles,
     BenchProtocol,
     BenchRecord,
     ContenderRecord,
@@ -43,9 +47,9 @@ from device_tests.drive.build import host_build
 from device_tests.drive.environment import environment_notes, host_environment
 from device_tests.records import portable_kernels
 from exporters.exported import Format
-from exporters.peers.catalogue import INSTALL_HINT, Peer
+from exporters.peers.catalogue import INSTALL_HINT, Peer, installed
 from pipeline.artifact.store import read_artifact
-from pipeline.errors import InputError, VerificationError, VoxPressError
+from pipeline.errors import InputError, MissingToolError, VerificationError, VoxPressError
 from pipeline.features.fbank import max_frames
 from pipeline.files import read_json, sha256_file, write_atomically
 from pipeline.progress import Progress
@@ -67,6 +71,7 @@ class BenchRequest:
     growth_seconds: Sequence[float] = ()
     max_seconds: float = 10.0  # that a .pte plans its memory for, if no longer length is measured
     layers: bool = False
+    arm_cycles: bool = False
     audio: Path | None = None
     protocol: BenchProtocol = field(default_factory=BenchProtocol)
 
@@ -119,6 +124,7 @@ def run_bench(request: BenchRequest, out: Path, progress: Progress) -> BenchReco
                 header = bench.subject.reference.header
                 layers.append(time_layers(header, mode=mode, bits=bits, frames=protocol.frames))
                 task.advance()
+    arm = _arm_cycles(notes) if request.arm_cycles else None
     if session.taken_over:
         notes.append(f"{session.taken_over} complete rounds were taken over from an interrupted run")
     record = BenchRecord(
@@ -131,6 +137,7 @@ def run_bench(request: BenchRequest, out: Path, progress: Progress) -> BenchReco
         features_sha256=features_digest(bench.subject.compared_at(protocol.frames)),
         contenders=tuple(_row(bench, session, contender) for contender in bench.contenders),
         layers=tuple(layers),
+        arm=arm,
         notes=(*notes, *_kernel_notes(session)),
     )
     write_atomically(out / BENCH_FILE, record.model_dump_json(indent=1) + "\n")
@@ -144,6 +151,15 @@ def check_ours(record: BenchRecord) -> None:
         failures = [one.failure for one in contender.measured if one.failure] + [contender.failure or ""]
         if contender.kind == "voxpress" and any(failures):
             raise VerificationError(f"{contender.title}: {next(filter(None, failures))}")
+
+
+def _arm_cycles(notes: list[str]) -> ArmCycles | None:
+    """Estimated cycles of ARM kernels; None, with the reason in `notes`, where the tools are missing."""
+    try:
+        return estimate_arm_cycles()
+    except MissingToolError as missing:
+        notes.append(f"cycles of ARM kernels were not estimated: {missing}")
+        return None
 
 
 def _prepare(request: BenchRequest, out: Path, progress: Progress) -> _Bench:
@@ -311,8 +327,13 @@ class _Session:
             for contender in self.bench.contenders
         }
         features = features_digest(self.bench.subject.compared_at(frames))
-        what = [files, features, list(threads), self.bench.protocol.model_dump(mode="json")]
+        what = [files, features, list(threads), self.bench.protocol.model_dump(mode="json"), self._runners()]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def _runners(self) -> list[str]:
+        """Hashes and versions of what runs the files."""
+        packages = {package for one in self.bench.contenders if one.peer is not None for package in one.peer.packages}
+        return [native_sha256(RUNNING), *(f"{name} {version(name)}" for name in sorted(packages) if installed(name))]
 
     @staticmethod
     def _resumed(path: Path, key: str) -> _Part:

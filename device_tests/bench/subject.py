@@ -14,6 +14,7 @@ from lhotse import MonoCut
 
 from calibration.norms import recalibrate_norms
 from calibration.post_training import MIN_UTTERANCES, Widths, quantize_model
+from device_tests.bench.made_by import PRESSING, sources_sha256
 from pipeline.artifact.decode import decode
 from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
 from pipeline.artifact.store import LoadedArtifact, read_artifact, write_artifact
@@ -89,9 +90,10 @@ def make_subject(
     if model not in architectures():
         expected = f"a model folder, an artifact folder or one of {', '.join(architectures())}"
         raise InputError("--model", expected=expected, found=model)
-    made = work / f"random-{model}-{seed}"
+    speech = audio or _voices(work)
+    made = work / f"random-{model}-{seed}-{_random_model_key(speech, frames)}"
     if not (made / MODEL_FILE).is_file():
-        _write_random_model(model, audio or _voices(work), frames, seed, made)
+        _write_random_model(model, speech, frames, seed, made)
     return _network_subject(made, f"random, seed {seed}", bits, audio, frames, work, progress)
 
 
@@ -134,8 +136,8 @@ def _network_subject(
         created_by=f"voxpress {tool_versions()['voxpress']}",
         source_sha256=pretrained.sha256,
     )
-    # Pressing depends on the weights and on the speech that batch-norms are measured on.
-    key = hashlib.sha256(f"{pretrained.sha256} {features_digest(calibration)}".encode()).hexdigest()[:12]
+    # Pressing depends on the weights, on the speech that batch-norms are measured on, and on its own code.
+    key = _short_key(pretrained.sha256, features_digest(calibration), sources_sha256(PRESSING))
     pressed = {}
     with progress.task("press", len(bits)) as task:
         for width in bits:
@@ -172,8 +174,18 @@ def _write_random_model(architecture: str, speech: Path, frames: int, seed: int,
         write_pretrained(partial, header, network, frontend, None)
 
 
+def _random_model_key(speech: Path, frames: int) -> str:
+    """What batch-norm statistics come from, and the code that makes such a model."""
+    calibration, _ = _crops(speech, FrontEndSpec(), frames)
+    return _short_key(features_digest(calibration), sources_sha256(PRESSING))
+
+
+def _short_key(*parts: str) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
 def _voices(work: Path) -> Path:
-    folder = work / "voices"
+    folder = work / f"voices-{_short_key(sources_sha256(PRESSING))}"
     if not folder.is_dir():
         make_synthetic_corpus(
             folder, speakers=_SYNTHETIC_SPEAKERS, sessions=1, utterances_per_session=_SYNTHETIC_UTTERANCES

@@ -15,6 +15,7 @@ from pipeline.errors import MissingToolError
 from pipeline.files import sha256_file
 
 _ROOT = Path(__file__).resolve().parents[2]
+AARCH64_FOLDER = _ROOT / "build" / "aarch64"
 _LITERT = "libLiteRt.so"
 _DELEGATE = "libvoxpress_tflite_delegate.so"
 
@@ -60,7 +61,7 @@ def host_build(model_format: ModelFormat) -> Build:
     )
 
 
-def aarch64_build(model_format: ModelFormat, folder: Path = _ROOT / "build" / "aarch64") -> Build:
+def aarch64_build(model_format: ModelFormat, folder: Path = AARCH64_FOLDER) -> Build:
     """The build for 64-bit ARM Linux. Raises MissingToolError, saying how to make it, if it is not there."""
     return build_in(folder / "native", folder / "runtime", model_format, made_by="make aarch64")
 

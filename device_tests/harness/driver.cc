@@ -121,6 +121,12 @@ class Model {
     return split(text);
   }
 
+  VoxpressMemoryUse memory_use() const {
+    VoxpressMemoryUse use = {};
+    api_.memory_use(handle_.get(), &use);
+    return use;
+  }
+
   static std::vector<std::string> split(const std::string& text) {
     std::vector<std::string> names;
     std::istringstream stream(text);
@@ -317,6 +323,12 @@ const std::vector<StoredTensor>& utterances_of(const SafetensorsFile& features, 
   return features.tensors();
 }
 
+std::string kernels_hold(const VoxpressMemoryUse& use) {
+  return json_object(Members{{"weight_bytes", number(static_cast<int64_t>(use.weight_bytes))},
+                             {"scratch_bytes", number(static_cast<int64_t>(use.scratch_bytes))}},
+                     "");
+}
+
 void answer_request(const std::string& line, const std::vector<StoredTensor>& utterances,
                     const std::vector<float>& features, const RunOptions& options, Model* model) {
   std::istringstream words(line);
@@ -338,6 +350,7 @@ void answer_request(const std::string& line, const std::vector<StoredTensor>& ut
   } else if (verb == "memory") {
     answer({{"resident_bytes", number(resident_bytes())},
             {"peak_bytes", number(peak_resident_bytes())},
+            {"kernels_hold", kernels_hold(model->memory_use())},
             {"kernels", json_list(model->kernels(), quote_json)}});
   } else {
     throw InputError("request", "run WARMUP RUNS, embed or memory", line);

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define VOXPRESS_ENGINE_ABI 3
+#define VOXPRESS_ENGINE_ABI 4
 
 typedef struct VoxpressEngine VoxpressEngine;
 
@@ -46,6 +46,12 @@ typedef struct VoxpressEngineInfo {
   int64_t embedding_dim;
 } VoxpressEngineInfo;
 
+/* What our ops hold in this process, see exporters/prepared/memory_use.h. */
+typedef struct VoxpressMemoryUse {
+  size_t weight_bytes;  /* packed weights, now */
+  size_t scratch_bytes; /* the most that a layer was given so far */
+} VoxpressMemoryUse;
+
 typedef struct VoxpressEngineApi {
   int32_t abi; /* VOXPRESS_ENGINE_ABI */
   /* Loads a model. Null on failure, with the reason in `error`. */
@@ -58,6 +64,7 @@ typedef struct VoxpressEngineApi {
   /* Names of our kernels that ran so far, comma separated, cut to `size` bytes with the closing zero. Returns the
    * length of the whole text. */
   size_t (*kernels_used)(const VoxpressEngine* engine, char* text, size_t size);
+  void (*memory_use)(const VoxpressEngine* engine, VoxpressMemoryUse* use);
   void (*close)(VoxpressEngine* engine);
 } VoxpressEngineApi;
 

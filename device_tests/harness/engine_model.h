@@ -20,6 +20,7 @@ struct VoxpressEngine {
   // As VoxpressEngineApi says; failures are exceptions.
   virtual void run(const float* utterance, int64_t length, float* embedding) = 0;
   virtual size_t kernels_used(char* text, size_t size) const = 0;
+  virtual VoxpressMemoryUse memory_use() const = 0;
 
   const char *name, *runtime_version;
   int32_t threads;
@@ -78,10 +79,12 @@ inline size_t kernels_used(const VoxpressEngine* engine, char* text, size_t size
   return engine->kernels_used(text, size);
 }
 
+inline void memory_use(const VoxpressEngine* engine, VoxpressMemoryUse* use) { *use = engine->memory_use(); }
+
 inline void close_model(VoxpressEngine* engine) { delete engine; }
 
 inline VoxpressEngineApi engine_api(VoxpressEngine* (*open)(const VoxpressEngineRequest*, VoxpressEngineError*)) {
-  return {VOXPRESS_ENGINE_ABI, open, describe_model, run_model, kernels_used, close_model};
+  return {VOXPRESS_ENGINE_ABI, open, describe_model, run_model, kernels_used, memory_use, close_model};
 }
 
 }  // namespace voxpress::harness

@@ -303,6 +303,12 @@ struct ExecutorchModel final : VoxpressEngine {
 
   size_t kernels_used(char* text, size_t size) const override { return voxpress_kernels_used(text, size); }
 
+  VoxpressMemoryUse memory_use() const override {
+    VoxpressMemoryUse use = {};
+    voxpress_memory_use(&use.weight_bytes, &use.scratch_bytes);
+    return use;
+  }
+
   void run(const float* utterance, int64_t length, float* embedding) override {
     const Listening listening_here;
     if (length < min_length || length > max_length) {

@@ -54,6 +54,7 @@ DelegatePlugin::DelegatePlugin(const char* path) {
   library.find("tflite_plugin_create_delegate", &create);
   library.find("tflite_plugin_destroy_delegate", &destroy);
   library.find("voxpress_kernels_used", &kernels_used);
+  library.find("voxpress_memory_use", &memory_use);
   library.find("voxpress_register_litert_accelerator", &register_accelerator);
 }
 
@@ -61,6 +62,12 @@ size_t TfliteModel::kernels_used(char* text, size_t size) const {
   if (plugin != nullptr) return plugin->kernels_used(text, size);
   if (size > 0) text[0] = '\0';
   return 0;
+}
+
+VoxpressMemoryUse TfliteModel::memory_use() const {
+  VoxpressMemoryUse use = {};
+  if (plugin != nullptr) plugin->memory_use(&use.weight_bytes, &use.scratch_bytes);
+  return use;
 }
 
 void TfliteModel::check_length(int64_t length) const {

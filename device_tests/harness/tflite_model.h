@@ -50,6 +50,7 @@ struct DelegatePlugin {
                             void (*report)(const char*));
   void (*destroy)(TfliteDelegate*);
   size_t (*kernels_used)(char* text, size_t size);
+  void (*memory_use)(size_t* weight_bytes, size_t* scratch_bytes);
   int32_t (*register_accelerator)(void* environment, void* (*find)(const char*), const char* const* keys,
                                   const char* const* values, size_t count, void (*report)(const char*));
 };
@@ -67,6 +68,7 @@ struct TfliteModel : VoxpressEngine {
   explicit TfliteModel(int32_t thread_count) : VoxpressEngine("litert", "", thread_count) {}
 
   size_t kernels_used(char* text, size_t size) const override;
+  VoxpressMemoryUse memory_use() const override;
 
  protected:
   int64_t row_values() const { return mel_bins == 0 ? 1 : mel_bins; }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -34,6 +33,30 @@ class Timing:
     runs: int
     to_fp32: Ratio | None
     to_int8: Ratio | None
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """From a file to the first embedding: medians over processes; `inferences`: as multiples of a median inference."""
+
+    load_ns: float
+    first_ns: float
+    ready_ns: float
+    inferences: float
+    processes: int
+
+
+@dataclass(frozen=True)
+class WeightFigures:
+    """Bytes that our ops hold beside the packed weights of the file, by their own count; medians over processes."""
+
+    kept_bytes: int
+    scratch_bytes: int
+
+    @property
+    def beside_file_bytes(self) -> int:
+        """All of it."""
+        return self.kept_bytes + self.scratch_bytes
 
 
 @dataclass(frozen=True)
@@ -113,6 +136,34 @@ def memory(contender: ContenderRecord, frames: int, threads: int) -> MemoryFigur
     )
 
 
+def weights(contender: ContenderRecord, frames: int, threads: int) -> WeightFigures | None:
+    """Weights of our own files in memory; None for peers, and for what was not measured."""
+    found = measured_well(contender, frames, threads)
+    counts = [] if found is None or contender.kind != "voxpress" else [one.kernels_hold for one in found.memory]
+    known = [one for one in counts if one is not None]
+    if not known:
+        return None
+    return WeightFigures(
+        kept_bytes=round(median(one.weight_bytes for one in known)),
+        scratch_bytes=round(median(one.scratch_bytes for one in known)),
+    )
+
+
+def readiness(contender: ContenderRecord, frames: int, threads: int) -> Readiness | None:
+    """How long a contender takes until its first embedding is there; None if it was not measured."""
+    found = measured_well(contender, frames, threads)
+    if found is None or not found.starts:
+        return None
+    ready_ns = median(start.load_ns + start.first_ns for start in found.starts)
+    return Readiness(
+        load_ns=median(start.load_ns for start in found.starts),
+        first_ns=median(start.first_ns for start in found.starts),
+        ready_ns=ready_ns,
+        inferences=ready_ns / median(found.samples_ns),
+        processes=len(found.starts),
+    )
+
+
 def smallest_fp32_bytes(record: BenchRecord) -> int | None:
     """Bytes of the smallest fp32 peer's files: what sizes are held against."""
     sizes = [contender.file_bytes for contender in record.contenders if contender.kind == "fp32"]
@@ -134,8 +185,3 @@ def reasons(record: BenchRecord) -> list[tuple[str, str]]:
                 threads = "1 thread" if one.threads == 1 else f"{one.threads} threads"
                 found.append((f"{contender.title}, {one.frames} frames, {threads}", one.failure))
     return found
-
-
-def median_of(values: Sequence[int]) -> int | None:
-    """Median of whole numbers, None of none."""
-    return round(median(values)) if values else None

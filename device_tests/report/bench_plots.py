@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from device_tests.bench.records import BenchRecord, ContenderRecord, Kind
 from device_tests.report.bench_figures import timing
-from device_tests.report.drawing import RULE, colour, size_axis, style, svg
+from device_tests.report.bench_growth import measured_lengths
+from device_tests.report.drawing import RULE, colour, legend, size_axis, style, svg
+from device_tests.report.table import threads_text
 
 # Kinds in the order of their colours, with what the legend calls them.
 _KINDS: dict[Kind, tuple[int | None, str]] = {
@@ -20,6 +21,8 @@ _KINDS: dict[Kind, tuple[int | None, str]] = {
     "weight-only": (2, "weight-only peers"),
     "fp32": (None, "fp32 peers"),
 }
+
+_SHADES = {words: colour(place) for place, words in _KINDS.values()}
 
 # How far aside a label stands, and the height of its line as a part of the axis.
 _ASIDE = 1.12
@@ -61,10 +64,9 @@ def trade_plot(record: BenchRecord, threads: int) -> str:
             sizes = [size for _, size, _ in points]
             size_axis(axes, min(sizes) / 1.3, max(sizes) * 2.2)
         axes.set_ylim(0, top)
-        _legend(axes)
+        legend(axes, _SHADES)
         axes.set_xlabel("bytes of the files")
-        words = "1 thread" if threads == 1 else f"{threads} threads"
-        axes.set_ylabel(f"ms for {record.protocol.frames} frames, {words}")
+        axes.set_ylabel(f"ms for {record.protocol.frames} frames, {threads_text(threads)}")
         axes.grid(color=RULE, linewidth=0.5)
         return svg(figure, name)
 
@@ -89,43 +91,34 @@ def _spread(heights: list[float], top: float) -> list[float]:
 
 
 def growth_plot(record: BenchRecord) -> str:
-    """Median latency over utterance length, both logarithmic, a line per contender."""
-    lengths = sorted({record.protocol.frames, *record.protocol.growth_frames})
+    """Over utterance length, a line per contender: median latency, and its ratio to the fastest int8 peer's."""
+    lengths, threads = measured_lengths(record), record.protocol.growth_threads
     with style("growth"):
-        figure = Figure(figsize=(6.4, 5.6), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(11.2, 5.6), layout="constrained")
+        times, ratios = figure.subplots(1, 2)
         for contender in record.contenders:
-            found = [(frames, timing(record, contender, frames, record.protocol.growth_threads)) for frames in lengths]
-            line = [(frames, one.p50_ns / 1e6) for frames, one in found if one is not None]
-            if line:
-                shade = colour(_KINDS[contender.kind][0])
-                axes.plot(*zip(*line, strict=True), "-o", color=shade, markersize=3, linewidth=1, alpha=0.8)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.xaxis.set_major_locator(FixedLocator([float(frames) for frames in lengths]))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value)}"))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        _legend(axes)
-        axes.set_xlabel("frames")
-        axes.set_ylabel("ms")
-        axes.grid(color=RULE, linewidth=0.5)
+            found = [(frames, timing(record, contender, frames, threads)) for frames in lengths]
+            known = [(frames, one) for frames, one in found if one is not None]
+            _line(times, contender, [(frames, one.p50_ns / 1e6) for frames, one in known])
+            _line(ratios, contender, [(frames, one.to_int8.value) for frames, one in known if one.to_int8 is not None])
+        times.set_yscale("log")
+        times.set_ylabel(f"ms, {threads_text(threads)}")
+        times.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ratios.set_ylabel("× fastest int8 peer of that length")
+        ratios.set_ylim(bottom=0)
+        for axes in (times, ratios):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(FixedLocator([float(frames) for frames in lengths]))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value)}"))
+            axes.tick_params(axis="x", rotation=45)
+            axes.set_xlabel("frames")
+            axes.grid(color=RULE, linewidth=0.5)
+        legend(times, _SHADES)
         return svg(figure, "growth")
 
 
-def _legend(axes: Axes) -> None:
-    handles = [
-        Line2D([], [], marker="o", linestyle="none", color=colour(place), label=words)
-        for place, words in _KINDS.values()
-    ]
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=len(handles),
-        frameon=False,
-        labelcolor="linecolor",
-        handletextpad=0.1,
-        columnspacing=1.2,
-        borderaxespad=0.2,
-    )
+def _line(axes: Axes, contender: ContenderRecord, points: Sequence[tuple[int, float]]) -> None:
+    if points:
+        shade = colour(_KINDS[contender.kind][0])
+        axes.plot(*zip(*points, strict=True), "-o", color=shade, markersize=3, linewidth=1, alpha=0.8)

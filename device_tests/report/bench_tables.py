@@ -5,23 +5,21 @@ from __future__ import annotations
 from statistics import median
 
 import numpy as np
-from rich import box
 from rich.table import Table as RichTable
 
-from device_tests.bench.records import BenchRecord, ContenderRecord, Layers
+from device_tests.bench.records import ArmCycles, BenchRecord, ContenderRecord, Layers
 from device_tests.report.bench_figures import (
     Ratio,
     fastest,
-    measured_well,
-    median_of,
-    memory,
     reasons,
     roof_fraction,
     smallest_fp32_bytes,
     speed_up,
     timing,
 )
-from device_tests.report.tables import NONE, Table, markdown_table, milliseconds
+from device_tests.report.bench_growth import growth_tables
+from device_tests.report.bench_resources import resource_tables
+from device_tests.report.table import NONE, Table, markdown_document, milliseconds, terminal_table, threads_text
 
 
 def bench_summary(record: BenchRecord) -> Table:
@@ -29,7 +27,7 @@ def bench_summary(record: BenchRecord) -> Table:
     protocol = record.protocol
     columns = ["contender", "bytes", "× fp32", "cosine"]
     for threads in protocol.threads:
-        columns += [f"ms, {_threads(threads)}", "× fp32 peer", "× int8 peer"]
+        columns += [f"ms, {threads_text(threads)}", "× fp32 peer", "× int8 peer"]
     rows = []
     for contender in record.contenders:
         cells = [contender.title, *_size_cells(record, contender), _cosine(contender, 5)]
@@ -74,47 +72,11 @@ def bench_latency(record: BenchRecord, threads: int) -> Table:
         )
     columns = ("contender", "p50 ms", "p90", "least", "× fp32 peer", "over rounds", "× int8 peer", "over rounds")
     return Table(
-        f"Latency, {_threads(threads)}",
+        f"Latency, {threads_text(threads)}",
         (*columns, "× faster than 1 thread", "runs"),
         tuple(rows),
         "Each ratio is the median over rounds of the ratio of the medians of both turns in that round, which were "
         "seconds apart; beside it the least and the largest of the rounds.",
-    )
-
-
-def bench_memory(record: BenchRecord) -> Table:
-    """Bytes of files and processes, load and first inference, at the first number of threads."""
-    frames, threads = record.protocol.frames, record.protocol.threads[0]
-    rows = []
-    for contender in record.contenders:
-        found, figures = measured_well(contender, frames, threads), memory(contender, frames, threads)
-        if found is None or figures is None:
-            continue
-        load, first = (
-            median_of([start.load_ns for start in found.starts]),
-            median_of([start.first_ns for start in found.starts]),
-        )
-        rows.append(
-            (
-                contender.title,
-                f"{contender.file_bytes or 0:,}",
-                f"{figures.load_growth_bytes:,}",
-                f"{figures.run_growth_bytes:,}",
-                f"{figures.peak_growth_bytes:,}",
-                f"{figures.resident_bytes:,}",
-                NONE if load is None else milliseconds(load),
-                NONE if first is None else milliseconds(first),
-                str(len(found.starts)),
-            )
-        )
-    columns = ("contender", "file bytes", "growth: load", "growth: run", "growth: peak", "resident")
-    return Table(
-        "Memory and load",
-        (*columns, "load ms", "first ms", "processes"),
-        tuple(rows),
-        "Bytes. Growth of resident memory from just before the model is loaded, the runtime being loaded already: the "
-        "model's own. Resident is the whole process, Python included where the runtime is driven from it. Load: file "
-        "to ready; first: the first inference.",
     )
 
 
@@ -140,26 +102,6 @@ def bench_accuracy(record: BenchRecord) -> Table:
     )
 
 
-def bench_growth(record: BenchRecord) -> Table | None:
-    """Median times over utterance lengths; None if only one length was measured."""
-    lengths = sorted({record.protocol.frames, *record.protocol.growth_frames})
-    if len(lengths) < 2:
-        return None
-    threads = record.protocol.growth_threads
-    rows = []
-    for contender in record.contenders:
-        found = [timing(record, contender, frames, threads) for frames in lengths]
-        if any(found):
-            rows.append((contender.title, *(NONE if one is None else milliseconds(round(one.p50_ns)) for one in found)))
-    return Table(
-        f"Growth with length, {_threads(threads)}",
-        ("contender", *(f"{frames} frames, ms" for frames in lengths)),
-        tuple(rows),
-        f"Medians. Lengths other than {record.protocol.frames} frames: {record.protocol.growth_rounds} rounds of "
-        f"{record.protocol.growth_runs} timed run(s); every length in processes of its own.",
-    )
-
-
 def layer_table(layers: Layers) -> Table:
     """Every layer of our kernels with its fraction of the machine's roof."""
     total = sum(median(layer.samples_ns) for layer in layers.layers)
@@ -179,9 +121,33 @@ def layer_table(layers: Layers) -> Table:
             for layer in layers.layers
         ),
         f"Medians of {len(layers.roof_samples_ns)} repeats of CPU time at {layers.frames} frames, one thread, each "
-        f"layer alone on packed weights; {total / 1e6:.1f} ms in all. Roof: {roof:.1f} multiply-adds per ns, "
-        "measured in registers before each repeat. Above 1 where a layer needs fewer multiplications than a direct "
-        "convolution.",
+        f"layer alone on packed weights; {total / 1e6:.1f} ms in all. Roof: {roof:.1f} multiply-adds of "
+        f"{'integers' if layers.roof_integers else 'floats'} per ns, measured in registers before each repeat. Above 1 "
+        "where a layer needs fewer multiplications than a direct convolution.",
+        left=2,
+    )
+
+
+def arm_table(arm: ArmCycles) -> Table:
+    """Estimated cycles of the inner products of ARM kernels."""
+    cores = {one.core: one for loop in arm.loops for one in loop.cores}
+    shared = [f"{one.core} (that of {one.model})" for one in cores.values() if not one.own_model]
+    fallbacks = f" LLVM has no model of its own for {', '.join(shared)}." if shared else ""
+    rows = []
+    for loop in arm.loops:
+        cells = [f"{one.cycles:.1f}, {loop.macs / one.cycles:.1f}" for one in loop.cores]
+        rows.append((loop.isa, loop.algorithm, str(loop.instructions), str(loop.macs), *cells))
+    return Table(
+        "Inner products on ARM, by llvm-mca",
+        (
+            *("instruction set", "algorithm", "instructions", "MACs"),
+            *(f"{name}: cycles, MACs per cycle" for name in cores),
+        ),
+        tuple(rows),
+        f"Of one iteration of the loop that multiplies most, as {arm.compiler} makes it with the "
+        f"build's own options; {arm.analyser}. Bounds by a scheduling model, without caches: no measurement."
+        f"{fallbacks} Winograd's multiply-adds are those in the transformed domain, 36/144 of a direct convolution's "
+        "in F(4x4), 16/36 in F(2x2).",
         left=2,
     )
 
@@ -216,10 +182,11 @@ def bench_tables(record: BenchRecord) -> list[Table]:
         bench_summary(record),
         missing_table(record),
         *(bench_latency(record, threads) for threads in record.protocol.threads),
-        bench_memory(record),
+        *resource_tables(record),
         bench_accuracy(record),
-        bench_growth(record),
+        *growth_tables(record),
         *(layer_table(layers) for layers in record.layers),
+        None if record.arm is None else arm_table(record.arm),
         bench_provenance(record),
     ]
     return [table for table in tables if table is not None]
@@ -251,32 +218,17 @@ def bench_title(record: BenchRecord) -> str:
 
 def bench_markdown(record: BenchRecord) -> str:
     """The whole benchmark in Markdown."""
-    lines = [f"# {bench_title(record)}", ""]
-    lines += [f"- {name}: {value}" for name, value in bench_circumstances(record)]
-    lines += ["", "## Notes", ""]
-    lines += [f"- {note}" for note in record.notes] or ["- none"]
-    for table in bench_tables(record):
-        lines += markdown_table(table)
-    return "\n".join(lines) + "\n"
+    return markdown_document(bench_title(record), bench_circumstances(record), record.notes, bench_tables(record))
 
 
 def bench_terminal(record: BenchRecord) -> list[RichTable]:
-    """Summary, what is missing, and growth for a terminal."""
-    shown = [bench_summary(record), missing_table(record), bench_growth(record)]
-    tables = []
-    for source in shown:
-        if source is None:
-            continue
-        table = RichTable(
-            title=source.title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=source.caption
-        )
-        for index, column in enumerate(source.columns):
-            words = index < source.left
-            table.add_column(column, justify="left" if words else "right", no_wrap=not words or source.left == 1)
-        for row in source.rows:
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+    """Summary, what is missing, load, memory and growth for a terminal."""
+    shown = [bench_summary(record), missing_table(record), *resource_tables(record), *growth_tables(record)]
+    return [
+        terminal_table(source, caption=source.caption, wrap_words=source.left > 1)
+        for source in shown
+        if source is not None
+    ]
 
 
 def _size_cells(record: BenchRecord, contender: ContenderRecord) -> tuple[str, str]:
@@ -303,7 +255,7 @@ def _fastest_text(record: BenchRecord) -> str:
     for threads in record.protocol.threads:
         names = [fastest(record, kind, record.protocol.frames, threads) for kind in ("fp32", "int8")]
         titles = " and ".join(peer.title for peer in names if peer is not None)
-        words.append(f"{_threads(threads)}: {titles or 'none measured'}")
+        words.append(f"{threads_text(threads)}: {titles or 'none measured'}")
     return f"Fastest fp32 and int8 peers: {'; '.join(words)}. Bytes against the smallest fp32 peer's."
 
 
@@ -313,7 +265,3 @@ def _protocol_text(record: BenchRecord) -> str:
         f"{protocol.starts} × {protocol.rounds} rounds over all contenders in drawn order, seed {protocol.seed}, each "
         f"turn {protocol.warmup} + {protocol.runs} runs of {protocol.frames} frames, as many cores as threads."
     )
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 # Stand-ins, replaced by CSS variables in `svg`.
@@ -77,6 +79,24 @@ def svg_file(text: str) -> str:
     colours = (Path(__file__).parent / "colours.css").read_text(encoding="utf-8")
     head, rest = text.split(">", 1)
     return f'{head} xmlns="http://www.w3.org/2000/svg">\n<style>\n{colours}</style>{rest}\n'
+
+
+def legend(axes: Axes, shades: Mapping[str, str], *, marker: str = "o") -> None:
+    """Names of the series in their colours, in a row above the axes, where no point can lie."""
+    handles = [
+        Line2D([], [], marker=marker, linestyle="none", color=shade, label=name) for name, shade in shades.items()
+    ]
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=len(handles),
+        frameon=False,
+        labelcolor="linecolor",
+        handletextpad=0.1,
+        columnspacing=1.2,
+        borderaxespad=0.2,
+    )
 
 
 def size_axis(axes: Axes, low: float, high: float) -> None:

@@ -15,7 +15,7 @@ from device_tests.report.drawing import MUTED, RULE, colour, style, svg
 from device_tests.report.figures import ModelFigures, Report
 from device_tests.report.junit import junit_xml
 from device_tests.report.page import render
-from device_tests.report.tables import NONE, Table, markdown_table
+from device_tests.report.table import NONE, Table, markdown_table, terminal_table
 from pipeline.files import write_atomically
 
 MATRIX_FILE = "matrix.json"
@@ -91,13 +91,7 @@ def matrix_tables(matrix: Matrix) -> list[Table]:
 
 def terminal_tables(matrix: Matrix) -> list[RichTable]:
     """The same for a terminal."""
-    made = []
-    for source in matrix_tables(matrix):
-        table = RichTable(*source.columns, title=source.title, title_justify="left")
-        for row in source.rows:
-            table.add_row(*row)
-        made.append(table)
-    return made
+    return [terminal_table(source) for source in matrix_tables(matrix)]
 
 
 def _cell(report: Report, model: ModelFigures, verdicts: Verdicts) -> Cell:

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from device_tests.records import ModelFormat, RunRecord
 from device_tests.report.drawing import INK, MUTED, PAPER, RULE, colour, size_axis, style, svg
 from device_tests.report.figures import ModelFigures, Report
-from device_tests.report.tables import milliseconds
+from device_tests.report.table import milliseconds
 from pipeline.scoring.metrics import DetCurve
 
 Float64 = npt.NDArray[np.float64]

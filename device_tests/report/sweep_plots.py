@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from device_tests.report.drawing import INK, MUTED, RULE, colour, size_axis, style, svg
+from device_tests.report.drawing import INK, MUTED, RULE, colour, legend, size_axis, style, svg
 from device_tests.report.sweep_figures import Family, LayerFigures, Sweep, TrialList, pareto_front
 
 # Families in the order of their colours, and how far each stands aside of the sizes that it shares with the others.
@@ -72,7 +71,7 @@ def pareto_plot(sweep: Sweep, trial_list: TrialList) -> str:
         axes.set_ylim(0, 1.12 * top if top > 0 else 1)
         swept = {setting.family for setting in sweep.settings}
         shades = {title: _shade(key) for key, (title, _) in _FAMILIES.items() if key in swept}
-        _legend(axes, {"fp32": _shade("fp32")} | shades)
+        legend(axes, {"fp32": _shade("fp32")} | shades, marker="D")
         axes.set_xlabel("bytes of the artifact's tensors")
         axes.set_ylabel("EER, %")
         axes.grid(color=RULE, linewidth=0.5)
@@ -116,7 +115,7 @@ def sensitivity_plot(sweep: Sweep) -> str:
         for axes in (above, below):
             axes.set_yscale("log")
             axes.grid(axis="y", color=RULE, linewidth=0.5)
-        _legend(below, {f"{bits} bit": colour(place) for place, bits in enumerate(_PENALTY_WIDTHS)})
+        legend(below, {f"{bits} bit": colour(place) for place, bits in enumerate(_PENALTY_WIDTHS)}, marker="D")
         _layer_names(below, sweep.layers)
         return svg(figure, "sensitivity")
 
@@ -128,22 +127,6 @@ def _seed_lines(axes: Axes, values: list[tuple[float, ...]], shade: str) -> None
     axes.plot(positions, np.exp(np.log(table).mean(axis=1)), color=shade, linewidth=1.4)
     for seed in table.T:
         axes.plot(positions, seed, "o", color=shade, markersize=3, alpha=0.5)
-
-
-def _legend(axes: Axes, shades: dict[str, str]) -> None:
-    """Names of the series in their colours, in a row above the axes, where no point can lie."""
-    handles = [Line2D([], [], marker="D", linestyle="none", color=shade, label=name) for name, shade in shades.items()]
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=len(handles),
-        frameon=False,
-        labelcolor="linecolor",
-        handletextpad=0.1,
-        columnspacing=1.2,
-        borderaxespad=0.2,
-    )
 
 
 def _layer_names(axes: Axes, layers: tuple[LayerFigures, ...]) -> None:

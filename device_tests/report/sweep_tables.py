@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.table import Table as RichTable
 
 from device_tests.report.sweep_figures import FEW_SPEAKERS, LEVEL, Difference, SettingFigures, Spread, Sweep, TrialList
-from device_tests.report.tables import NONE, Table, interval_text, markdown_table
+from device_tests.report.table import NONE, Table, interval_text, markdown_document, terminal_table
 
 
 def claims_table(sweep: Sweep) -> Table:
@@ -129,28 +128,13 @@ def sweep_tables(sweep: Sweep) -> list[Table]:
 
 def sweep_markdown(sweep: Sweep) -> str:
     """The whole report in Markdown."""
-    lines = [f"# {' '.join(sweep.title.split())}", ""]
-    lines += [f"- {name}: {value}" for name, value in circumstances(sweep)]
-    lines += ["", "## Notes", ""]
-    lines += [f"- {note}" for note in sweep.notes] or ["- none"]
-    for table in sweep_tables(sweep):
-        lines += markdown_table(table)
-    return "\n".join(lines) + "\n"
+    return markdown_document(sweep.title, circumstances(sweep), sweep.notes, sweep_tables(sweep))
 
 
 def terminal_tables(sweep: Sweep) -> list[RichTable]:
     """Size and accuracy on every trial list, and the claims, for a terminal of 100 columns."""
-    tables = []
-    for source in [*(summary_table(sweep, one) for one in sweep.trial_lists), _short_claims(claims_table(sweep))]:
-        table = RichTable(
-            title=source.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-        )
-        for index, column in enumerate(source.columns):
-            table.add_column(column, justify="left" if index < source.left else "right", no_wrap=index >= source.left)
-        for row in source.rows:
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+    sources = [*(summary_table(sweep, one) for one in sweep.trial_lists), _short_claims(claims_table(sweep))]
+    return [terminal_table(source) for source in sources]
 
 
 def _short_claims(claims: Table) -> Table:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from rich import box
 from rich.table import Table as RichTable
 
 from device_tests.gates import Verdicts
 from device_tests.report.figures import ModelFigures, Report
+from device_tests.report.table import NONE, Table, interval_text, markdown_document, milliseconds, terminal_table
 from pipeline.scoring.score import Evaluation
-
-NONE = "–"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text; `left` columns are words, the others figures."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str
-    left: int = 1
 
 
 def summary_table(report: Report) -> Table:
@@ -247,40 +234,18 @@ def environment_rows(report: Report) -> tuple[tuple[str, str], ...]:
 def report_table(report: Report) -> RichTable:
     """The summary for a terminal of 100 columns."""
     source = summary_table(report)
-    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=_terminal_caption(report))
-    for index, column in enumerate(source.columns):
-        table.add_column(column, justify="left" if index < source.left else "right", no_wrap=True)
-    previous = None
-    for row in source.rows:
-        # The width is said once for the files that share it.
-        table.add_row("" if row[0] == previous else row[0], *row[1:])
-        previous = row[0]
-    return table
+    # The width is said once for the files that share it.
+    said = [row[0] for row in source.rows]
+    rows = tuple(
+        ("" if index > 0 and said[index - 1] == row[0] else row[0], *row[1:]) for index, row in enumerate(source.rows)
+    )
+    brief = replace(source, rows=rows)
+    return terminal_table(brief, title=False, caption=_terminal_caption(report), wrap_words=False)
 
 
 def markdown(report: Report, tables: Sequence[Table]) -> str:
     """The whole report in Markdown."""
-    lines = [f"# {' '.join(report.title.split())}", ""]
-    lines += [f"- {name}: {value}" for name, value in environment_rows(report)]
-    lines += ["", "## Notes", ""]
-    lines += [f"- {note}" for note in all_notes(report)] or ["- none"]
-    for table in tables:
-        lines += markdown_table(table)
-    return "\n".join(lines) + "\n"
-
-
-def markdown_table(table: Table) -> list[str]:
-    """A table's lines in Markdown, under its title as a heading, with its caption."""
-    return [
-        "",
-        f"## {table.title}",
-        "",
-        f"| {' | '.join(table.columns)} |",
-        "|" + "|".join("---" if i < table.left else "--:" for i in range(len(table.columns))) + "|",
-        *(f"| {' | '.join(row)} |" for row in table.rows),
-        "",
-        table.caption,
-    ]
+    return markdown_document(report.title, environment_rows(report), all_notes(report), tables)
 
 
 def all_notes(report: Report) -> list[str]:
@@ -290,17 +255,6 @@ def all_notes(report: Report) -> list[str]:
         for note in model.notes:
             files.setdefault(note, []).append(model.file)
     return [*report.notes, *(f"{', '.join(names)}: {note}" for note, names in files.items())]
-
-
-def interval_text(evaluation: Evaluation) -> str:
-    """An EER's interval in per cent."""
-    return f"{100 * evaluation.eer_interval.low:.2f}–{100 * evaluation.eer_interval.high:.2f}"
-
-
-def milliseconds(nanoseconds: int) -> str:
-    """A time in ms with three or more figures."""
-    value = nanoseconds / 1e6
-    return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
 def _terminal_caption(report: Report) -> str:

@@ -36,7 +36,7 @@ class Peer:
 
     def missing_packages(self) -> tuple[str, ...]:
         """Those of its packages that are not installed."""
-        return tuple(package for package in self.packages if not _installed(package))
+        return tuple(package for package in self.packages if not installed(package))
 
 
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -82,7 +82,8 @@ def choose_peers(words: str) -> tuple[Peer, ...]:
     return tuple(peer for peer in PEERS if peer.name in chosen)
 
 
-def _installed(package: str) -> bool:
+def installed(package: str) -> bool:
+    """Whether a distribution is there."""
     try:
         version(package)
     except PackageNotFoundError:

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <new>
 
+#include "prepared/memory_use.h"
+
 namespace voxpress {
 namespace {
 
@@ -113,7 +115,10 @@ void PackedWeights::release() {
   if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
 }
 
-PackedWeights::~PackedWeights() { ::operator delete(data_, kAlignment); }
+PackedWeights::~PackedWeights() {
+  if (data_ != nullptr) discount_weights(size_bytes_);
+  ::operator delete(data_, kAlignment);
+}
 
 template <typename Shape>
 PackedWeights* PackedWeights::create(const Shape& shape, const Conv2dWeights& weights, Status* status) {
@@ -121,6 +126,7 @@ PackedWeights* PackedWeights::create(const Shape& shape, const Conv2dWeights& we
   if (packed == nullptr) return nullptr;
   packed->size_bytes_ = packed_bytes(shape);
   packed->data_ = ::operator new(packed->size_bytes_, kAlignment, std::nothrow);
+  if (packed->data_ != nullptr) count_weights(packed->size_bytes_);
   if (packed->data_ != nullptr) *status = pack(shape, weights, packed->data_, packed->size_bytes_);
   if (packed->data_ != nullptr && *status == Status::kOk) return packed;
   packed->release();

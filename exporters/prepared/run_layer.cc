@@ -2,6 +2,7 @@
 
 #include <atomic>
 
+#include "prepared/memory_use.h"
 #include "prepared/thread_pool.h"
 
 namespace voxpress {
@@ -109,6 +110,7 @@ Status run_any(const LayerCall<Shape, Tensors>& call) {
   if (needed == 0) return why_bad(call);
   if (call.scratch == nullptr) return Status::kNullPointer;
   if (call.scratch_bytes < needed) return Status::kBadBufferSize;
+  count_scratch(needed);
   All all;
   all.call = &call;
   all.parts = useful_threads(geometry(*call.shape), call.threads);

@@ -213,6 +213,8 @@ def test_a_slowed_kernel_is_not_a_valid_timing(
     _, verdicts = report_run(tmp_path / "out", gates)
     assert failed(verdicts) == {("tiny-4bit.tflite", "validity")}
     assert "_portable" in verdicts.failed[0].found
+    notes = json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
+    assert [note for note in notes if note.startswith("tiny-4bit.tflite was run by portable code: ")]
 
 
 def test_a_slowed_kernel_fails_its_ratio(bundle: Path, speech: SpeechChoice, tmp_path: Path, gates: Path) -> None:

@@ -39,9 +39,11 @@ namespace voxpress {
 #if defined(__x86_64__)
 VOXPRESS_ROOF(roof_avx512vnni)
 VOXPRESS_ROOF(roof_avx512)
+VOXPRESS_ROOF(roof_integers_avx2)
 VOXPRESS_ROOF(roof_avx2)
 #endif
 #if defined(__aarch64__)
+VOXPRESS_ROOF(roof_integers_neondot)
 VOXPRESS_ROOF(roof_neon)
 #endif
 VOXPRESS_ROOF(roof_portable)
@@ -51,10 +53,10 @@ namespace {
 
 constexpr const Roof* kRoofs[] = {
 #if defined(__x86_64__)
-    &roof_avx512vnni, &roof_avx512, &roof_avx2,
+    &roof_avx512vnni,       &roof_avx512, &roof_integers_avx2, &roof_avx2,
 #endif
 #if defined(__aarch64__)
-    &roof_neon,
+    &roof_integers_neondot, &roof_neon,
 #endif
     &roof_portable};
 
@@ -297,6 +299,13 @@ void run_once(Network* network, const Settings& settings, const Memory (&maps)[3
   }
 }
 
+// Whether a roof is the one for a mode among those of its instruction set.
+bool is_of_mode(const Roof& roof, bool fast) {
+  if (roof.integers == fast) return true;
+  return std::none_of(std::begin(kRoofs), std::end(kRoofs),
+                      [&](const Roof* other) { return other->isa == roof.isa && other->integers == fast; });
+}
+
 int64_t time_roof(const Roof& roof, int64_t rounds) {
   const int64_t begin = now_ns();
   volatile float sink = roof.loop(rounds, 1e-3f);
@@ -338,8 +347,9 @@ void run_isa(const Roof& roof, const Settings& settings, bool first) {
     }
     for (Layer& layer : network.layers()) layer.samples_ns.clear();  // warming up
   }
-  std::printf("%s\n  {\"isa\": \"%s\", \"scratch_bytes\": %zu,\n   \"roof\": {\"macs\": %lld, ", first ? "" : ",",
-              isa_name(roof.isa), scratch_bytes, static_cast<long long>(kRounds * roof.macs_per_round));
+  std::printf("%s\n  {\"isa\": \"%s\", \"scratch_bytes\": %zu,\n   \"roof\": {\"integers\": %s, \"macs\": %lld, ",
+              first ? "" : ",", isa_name(roof.isa), scratch_bytes, roof.integers ? "true" : "false",
+              static_cast<long long>(kRounds * roof.macs_per_round));
   print_samples(roof_ns);
   std::printf("},\n   \"layers\": [");
   for (const Layer& layer : network.layers()) {
@@ -405,11 +415,11 @@ int run(int argc, char** argv) {
       static_cast<long long>(settings.frames), settings.bits, settings.codes ? "codes" : "packed");
   bool first = true;
   for (const Roof* roof : kRoofs) {
-    // Roofs are listed from the widest instruction set to the narrowest. Mode exact is held against one of floats.
-    const bool counts_bytes = roof->isa == Isa::kAvx512Vnni;
-    const bool wanted = settings.isa == nullptr || (widest ? first && (settings.fast || !counts_bytes)
+    // Roofs are listed from the widest instruction set to the narrowest. An instruction set with two roofs has one for
+    // each mode; the widest of mode exact is one of floats.
+    const bool wanted = settings.isa == nullptr || (widest ? first && (settings.fast || !roof->integers)
                                                            : std::strcmp(settings.isa, isa_name(roof->isa)) == 0);
-    if (!wanted || !isa_available(roof->isa)) continue;
+    if (!wanted || !isa_available(roof->isa) || !is_of_mode(*roof, settings.fast)) continue;
     run_isa(*roof, settings, first);
     first = false;
   }

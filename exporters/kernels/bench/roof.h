@@ -1,5 +1,4 @@
-// How fast one core can multiply and add floats when nothing else is in its way: the roof that kernels are held
-// against.
+// How fast one core can multiply and add when nothing else is in its way: the roof that kernels are held against.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +13,7 @@ struct Roof {
   Isa isa;
   int64_t macs_per_round;
   float (*loop)(int64_t rounds, float seed);
+  bool integers = false;  // what mode fast multiplies with this instruction set, else floats
 };
 
 }  // namespace voxpress

@@ -2,15 +2,8 @@
 #pragma once
 
 #include "bench/roof.h"
+#include "bench/touch.h"
 #include "conv/vector.h"
-
-#if defined(__x86_64__)
-#define VOXPRESS_TOUCH(lanes) __asm__ volatile("" : "+v"(lanes))
-#elif defined(__aarch64__)
-#define VOXPRESS_TOUCH(lanes) __asm__ volatile("" : "+w"(lanes))
-#else
-#define VOXPRESS_TOUCH(lanes) __asm__ volatile("" : "+m"(lanes))
-#endif
 
 namespace voxpress {
 namespace {

@@ -1,6 +1,8 @@
 // Depthwise convolution of bytes: every channel has its own taps, so channels are the vector. Four taps, one below the
 // other, are interleaved byte by byte and multiplied at once.
 //
+// Three taps take three of the four: with stride 1 the rows of two output lines are four, interleaved once for both.
+//
 // Interleaving leaves channels in an order of its own: lane e of group q of each 16 bytes is channel 4 * q + e of them.
 // Rounding back to bytes undoes it.
 #pragma once
@@ -19,21 +21,30 @@ constexpr int kGroups = 4;  // of channels, kInts each, that make up a vector of
 
 // Column of taps -> kGroups vectors.
 struct Column {
-  S32s group[kGroups];
+  DotInputs group[kGroups];
 };
+
+// 3x3 taps with stride 1 are prepared twice, for the first of two lines and for the second, a row below.
+constexpr int kLinesTogether = 2;
+
+bool takes_lines_together(const Conv2dShape& s) {
+  return s.kernel_frames == 3 && s.kernel_mel == 3 && s.stride_frames == 1 && s.stride_mel == 1;
+}
 
 struct DepthwisePlan {
   int64_t steps;        // of kTapsTogether taps in a column
   int64_t columns;      // kernel_mel
   int64_t blocks;       // of kBytes channels
-  int64_t block_bytes;  // prepared: starts [kGroups][kInts], then [columns][steps][kGroups] vectors of weights
+  int64_t sets;         // of weights: kLinesTogether, or one
+  int64_t block_bytes;  // prepared: starts [kGroups][kInts], then [sets][columns][steps][kGroups] vectors of weights
   Range lines;          // of the output
 
   DepthwisePlan(const Conv2dShape& s, const Share& share) {
     steps = ceil_div(s.kernel_frames, kTapsTogether);
     columns = s.kernel_mel;
     blocks = ceil_div(s.out_channels, kBytes);
-    block_bytes = (1 + columns * steps) * kGroups * kBytes;
+    sets = takes_lines_together(s) ? kLinesTogether : 1;
+    block_bytes = (1 + sets * columns * steps) * kGroups * kBytes;
     lines = share_of(s.batch * conv2d_out_frames(s), share);
   }
 };
@@ -46,15 +57,21 @@ VOXPRESS_INLINE Column interleave(const U8s (&row)[kTapsTogether]) {
   const U8s high01 = interleave_high(row[0], row[1]);
   const U8s low23 = interleave_low(row[2], row[3]);
   const U8s high23 = interleave_high(row[2], row[3]);
-  return {{interleave_pairs_low(low01, low23), interleave_pairs_high(low01, low23),
-           interleave_pairs_low(high01, high23), interleave_pairs_high(high01, high23)}};
+  return {{dot_inputs(interleave_pairs_low(low01, low23)), dot_inputs(interleave_pairs_high(low01, low23)),
+           dot_inputs(interleave_pairs_low(high01, high23)), dot_inputs(interleave_pairs_high(high01, high23))}};
 }
 
-// One block of channels in one line of the output.
+// A line of the input; what lies outside is the same pixel again and again.
+struct InputRow {
+  const uint8_t* start;
+  int64_t step;  // from one pixel to the next
+};
+
+// One block of channels in one line of the output, or in kLinesTogether.
 struct DepthwiseLine {
   const Conv2dU8Call* call;
   const DepthwisePlan* plan;
-  const uint8_t* const* rows;  // of the input, one for each kernel frame and more to make steps whole; null: outside
+  const InputRow* rows;  // from the block's first channel on, one for each kernel frame and more to make steps whole
   int64_t channel;
   int64_t channels;  // of the block that exist
   int64_t first_output;
@@ -84,16 +101,15 @@ struct BlockFinish {
   }
 };
 
-VOXPRESS_INLINE Column load_column(const DepthwiseLine& line, int64_t step, int64_t mel, U8s zero) {
-  const Conv2dShape& s = line.call->shape->conv;
+template <bool kWhole>
+VOXPRESS_INLINE Column load_column(const DepthwiseLine& line, int64_t step, int64_t mel, const Column& outside) {
+  if (mel < 0 || mel >= line.call->shape->conv.in_mel) return outside;
   U8s taps[kTapsTogether];
   VOXPRESS_UNROLL
   for (int j = 0; j < kTapsTogether; ++j) {
-    const uint8_t* row = line.rows[step * kTapsTogether + j];
-    taps[j] = zero;
-    if (row == nullptr || mel < 0 || mel >= s.in_mel) continue;
-    const uint8_t* source = row + mel * s.in_channels + line.channel;
-    if (line.channels >= kBytes) {
+    const InputRow& row = line.rows[step * kTapsTogether + j];
+    const uint8_t* source = row.start + mel * row.step;
+    if constexpr (kWhole) {
       taps[j] = load<U8s>(source);
     } else {
       alignas(kBytes) uint8_t bytes[kBytes] = {};
@@ -105,9 +121,10 @@ VOXPRESS_INLINE Column load_column(const DepthwiseLine& line, int64_t step, int6
   return interleave(taps);
 }
 
-VOXPRESS_INLINE void add_column(const Column& column, const S32s* weights, S32s (&sum)[kGroups]) {
-  VOXPRESS_UNROLL
-  for (int g = 0; g < kGroups; ++g) sum[g] = dot_lanes(sum[g], column.group[g], load<S32s>(weights + g));
+Column outside_column(const Conv2dU8Call& call) {
+  const auto four = static_cast<int32_t>(0x01010101u * static_cast<uint8_t>(call.shape->in.zero ^ kGatheredFlip));
+  const DotInputs all = dot_inputs(four - S32s{});
+  return {{all, all, all, all}};
 }
 
 // Sums of one output, and of its window where they count.
@@ -136,6 +153,8 @@ void write_depthwise_slowly(const DepthwiseLine& line, int64_t output, const F32
   }
 }
 
+// kPlain: a whole block without a residual, in bytes.
+template <bool kPlain, bool kOffset>
 VOXPRESS_INLINE void write_depthwise(const DepthwiseLine& line, const BlockFinish& block, const FinishLanes& lanes,
                                      int64_t output, const DepthwiseSums& sums) {
   const Conv2dU8Call& call = *line.call;
@@ -143,19 +162,15 @@ VOXPRESS_INLINE void write_depthwise(const DepthwiseLine& line, const BlockFinis
   VOXPRESS_UNROLL
   for (int g = 0; g < kGroups; ++g) {
     t[g] = __builtin_convertvector(sums.products[g], F32s) * block.multiplier[g];
+    if constexpr (kOffset) t[g] = t[g] + __builtin_convertvector(sums.inputs[g], F32s) * block.offset[g];
+    if constexpr (kPlain) t[g] = t[g] + block.bias[g];
   }
-  if (call.finish.offset != nullptr) {
-    VOXPRESS_UNROLL
-    for (int g = 0; g < kGroups; ++g) t[g] = t[g] + __builtin_convertvector(sums.inputs[g], F32s) * block.offset[g];
-  }
-  if (line.channels < kBytes || call.tensors->residual != nullptr || call.shape->output != Element::kU8) {
+  if constexpr (kPlain) {
+    auto* target = static_cast<uint8_t*>(call.tensors->output) + output * call.shape->conv.out_channels + line.channel;
+    store(target, round_together(t, lanes.low));
+  } else {
     write_depthwise_slowly(line, output, t);
-    return;
   }
-  VOXPRESS_UNROLL
-  for (int g = 0; g < kGroups; ++g) t[g] = t[g] + block.bias[g];
-  auto* target = static_cast<uint8_t*>(call.tensors->output) + output * call.shape->conv.out_channels + line.channel;
-  store(target, round_together(t, lanes.low));
 }
 
 // The number of taps of a window is the same everywhere: what lies outside counts as the zero point.
@@ -171,62 +186,84 @@ VOXPRESS_INLINE DepthwiseSums start_sums(const DepthwiseLine& line) {
   return sums;
 }
 
-// Ones for the taps that there are, in the kernel frames of a step.
-VOXPRESS_INLINE S32s tap_ones(const Conv2dShape& s, int64_t step) {
-  const int64_t taps = least(kTapsTogether, s.kernel_frames - step * kTapsTogether);
-  return S32s{} + (taps == kTapsTogether ? 0x01010101 : (1 << (8 * taps)) / 255);
+// Ones for `taps` of four, from `first` on.
+VOXPRESS_INLINE S32s tap_ones(int64_t first, int64_t taps) {
+  int32_t ones = 0;
+  for (int64_t tap = first; tap < first + taps; ++tap) ones |= 1 << (8 * tap);
+  return S32s{} + ones;
 }
 
-VOXPRESS_INLINE void add_inputs(const Column& column, S32s ones, DepthwiseSums* sums) {
+template <bool kOffset>
+VOXPRESS_INLINE void add_taps(const Column& column, const S32s* weights, S32s ones, DepthwiseSums* sums) {
   VOXPRESS_UNROLL
-  for (int g = 0; g < kGroups; ++g) sums->inputs[g] = dot_lanes(sums->inputs[g], column.group[g], ones);
+  for (int g = 0; g < kGroups; ++g) {
+    sums->products[g] = dot_lanes(sums->products[g], column.group[g], load<S32s>(weights + g));
+    if constexpr (kOffset) sums->inputs[g] = dot_lanes(sums->inputs[g], column.group[g], ones);
+  }
 }
 
 // Any kernel, any stride.
+template <bool kPlain, bool kOffset>
 void run_line(const DepthwiseLine& line, const BlockFinish& block) {
-  const Conv2dU8Call& call = *line.call;
-  const Conv2dShape& s = call.shape->conv;
-  const FinishLanes lanes(call);
-  const U8s zero = U8s{} + static_cast<uint8_t>(call.shape->in.zero ^ kGatheredFlip);
+  const Conv2dShape& s = line.call->shape->conv;
+  const FinishLanes lanes(*line.call);
+  const Column outside = outside_column(*line.call);
   for (int64_t f = 0; f < conv2d_out_mel(s); ++f) {
     DepthwiseSums sums = start_sums(line);
     const S32s* weights = line.prepared + kGroups;
     for (int64_t df = 0; df < s.kernel_mel; ++df) {
       for (int64_t step = 0; step < line.plan->steps; ++step, weights += kGroups) {
-        const Column column = load_column(line, step, f * s.stride_mel - s.pad_mel + df, zero);
-        add_column(column, weights, sums.products);
-        if (call.finish.offset != nullptr) add_inputs(column, tap_ones(s, step), &sums);
+        const Column column = load_column<kPlain>(line, step, f * s.stride_mel - s.pad_mel + df, outside);
+        const S32s ones = tap_ones(0, least(kTapsTogether, s.kernel_frames - step * kTapsTogether));
+        add_taps<kOffset>(column, weights, ones, &sums);
       }
     }
-    write_depthwise(line, block, lanes, line.first_output + f, sums);
+    write_depthwise<kPlain, kOffset>(line, block, lanes, line.first_output + f, sums);
   }
 }
 
-// Three mel taps with stride 1 and at most four frame taps: two of three columns are those of the output before.
-void run_line_3(const DepthwiseLine& line, const BlockFinish& block) {
-  const Conv2dU8Call& call = *line.call;
-  const Conv2dShape& s = call.shape->conv;
-  const FinishLanes lanes(call);
-  const U8s zero = U8s{} + static_cast<uint8_t>(call.shape->in.zero ^ kGatheredFlip);
-  const S32s* weights = line.prepared + kGroups;
-  const S32s ones = tap_ones(s, 0);
-  Column first = load_column(line, 0, -s.pad_mel, zero);
-  Column second = load_column(line, 0, 1 - s.pad_mel, zero);
-  for (int64_t f = 0; f < conv2d_out_mel(s); ++f) {
-    const Column third = load_column(line, 0, f + 2 - s.pad_mel, zero);
-    DepthwiseSums sums = start_sums(line);
-    add_column(first, weights, sums.products);
-    add_column(second, weights + kGroups, sums.products);
-    add_column(third, weights + 2 * kGroups, sums.products);
-    if (call.finish.offset != nullptr) {
-      add_inputs(first, ones, &sums);
-      add_inputs(second, ones, &sums);
-      add_inputs(third, ones, &sums);
+// 3x3 taps with stride 1, kLines lines: two of three columns are those of the output before.
+template <int kLines, bool kPlain, bool kOffset>
+void run_lines_3(const DepthwiseLine& line, const BlockFinish& block) {
+  const Conv2dShape& s = line.call->shape->conv;
+  const FinishLanes lanes(*line.call);
+  const Column outside = outside_column(*line.call);
+  const int64_t out_mel = conv2d_out_mel(s);
+  Column first = load_column<kPlain>(line, 0, -s.pad_mel, outside);
+  Column second = load_column<kPlain>(line, 0, 1 - s.pad_mel, outside);
+  for (int64_t f = 0; f < out_mel; ++f) {
+    const Column third = load_column<kPlain>(line, 0, f + 2 - s.pad_mel, outside);
+    VOXPRESS_UNROLL
+    for (int j = 0; j < kLines; ++j) {
+      DepthwiseSums sums = start_sums(line);
+      const S32s* weights = line.prepared + (1 + j * 3) * kGroups;
+      const S32s ones = tap_ones(j, 3);
+      add_taps<kOffset>(first, weights, ones, &sums);
+      add_taps<kOffset>(second, weights + kGroups, ones, &sums);
+      add_taps<kOffset>(third, weights + 2 * kGroups, ones, &sums);
+      write_depthwise<kPlain, kOffset>(line, block, lanes, line.first_output + j * out_mel + f, sums);
     }
-    write_depthwise(line, block, lanes, line.first_output + f, sums);
     first = second;
     second = third;
   }
+}
+
+using RunLines = void (*)(const DepthwiseLine& line, const BlockFinish& block);
+struct LineRunners {
+  RunLines one, together;
+};
+
+template <bool kPlain, bool kOffset>
+LineRunners line_runners(const Conv2dShape& s) {
+  if (!takes_lines_together(s)) return {run_line<kPlain, kOffset>, nullptr};
+  return {run_lines_3<1, kPlain, kOffset>, run_lines_3<kLinesTogether, kPlain, kOffset>};
+}
+
+LineRunners line_runners(const Conv2dU8Call& call, int64_t channels) {
+  const Conv2dShape& s = call.shape->conv;
+  const bool plain = channels == kBytes && call.tensors->residual == nullptr && call.shape->output == Element::kU8;
+  if (call.finish.offset != nullptr) return plain ? line_runners<true, true>(s) : line_runners<false, true>(s);
+  return plain ? line_runners<true, false>(s) : line_runners<false, false>(s);
 }
 
 constexpr int64_t kMostKernelFrames = 64;
@@ -259,8 +296,11 @@ void depthwise_pack(const Conv2dU8Packing& packing) {
           decode_int8(s, *packing.weights, *packing.palette, channel, tap, 1, &value);
           const int64_t dt = tap / s.kernel_mel;
           const int64_t df = tap % s.kernel_mel;
-          const int64_t vector = (df * plan.steps + dt / kTapsTogether) * kGroups + group;
-          weights[(vector * kInts + lane) * kTapsTogether + dt % kTapsTogether] = value;
+          for (int64_t set = 0; set < plan.sets; ++set) {
+            const int64_t vector =
+                ((set * plan.columns + df) * plan.steps + (dt + set) / kTapsTogether) * kGroups + group;
+            weights[(vector * kInts + lane) * kTapsTogether + (dt + set) % kTapsTogether] = value;
+          }
           starts[group * kInts + lane] -= (packing.shape->in.zero - kGatheredFlip) * value;
         }
       }
@@ -270,35 +310,41 @@ void depthwise_pack(const Conv2dU8Packing& packing) {
 
 int64_t depthwise_scratch_bytes(const Conv2dU8Shape&) { return 0; }
 
+// The rows that output lines from `index` on read, from channel `channel` on. Behind the kernel's there are others,
+// whose weights are zero.
+void find_rows(const Conv2dU8Call& call, int64_t index, int64_t channel, int64_t count, const uint8_t* outside,
+               InputRow* rows) {
+  const Conv2dShape& s = call.shape->conv;
+  const int64_t line_bytes = s.in_mel * s.in_channels;
+  const int64_t first = index % conv2d_out_frames(s) * s.stride_frames - s.pad_frames;
+  const uint8_t* utterance =
+      static_cast<const uint8_t*>(call.tensors->input) + index / conv2d_out_frames(s) * s.in_frames * line_bytes;
+  for (int64_t j = 0; j < count; ++j) {
+    const int64_t frame = first + j;
+    const bool inside = frame >= 0 && frame < s.in_frames;
+    rows[j] = inside ? InputRow{utterance + frame * line_bytes + channel, s.in_channels} : InputRow{outside, 0};
+  }
+}
+
 void depthwise_run(const Conv2dU8Call& call) {
   const Conv2dShape& s = call.shape->conv;
   const DepthwisePlan plan(s, call.share);
-  const auto* input = static_cast<const uint8_t*>(call.tensors->input);
-  const bool three = s.kernel_mel == 3 && s.stride_mel == 1 && plan.steps == 1;
+  const int64_t out_frames = conv2d_out_frames(s);
+  alignas(kBytes) uint8_t outside[kBytes];
+  std::memset(outside, call.shape->in.zero, sizeof(outside));
   for (int64_t b = 0; b < plan.blocks; ++b) {
     const int64_t channels = least(kBytes, s.out_channels - b * kBytes);
     const BlockFinish block(call, b * kBytes, channels);
-    for (int64_t index = plan.lines.begin; index < plan.lines.end; ++index) {
-      const int64_t n = index / conv2d_out_frames(s);
-      const int64_t first = index % conv2d_out_frames(s) * s.stride_frames - s.pad_frames;
-      const uint8_t* rows[kMostKernelFrames + kTapsTogether] = {};
-      for (int64_t dt = 0; dt < s.kernel_frames; ++dt) {
-        const int64_t frame = first + dt;
-        const bool inside = frame >= 0 && frame < s.in_frames;
-        rows[dt] = inside ? input + (n * s.in_frames + frame) * s.in_mel * s.in_channels : nullptr;
-      }
-      const DepthwiseLine line{&call,
-                               &plan,
-                               rows,
-                               b * kBytes,
-                               channels,
-                               index * conv2d_out_mel(s),
-                               reinterpret_cast<const S32s*>(call.prepared + b * plan.block_bytes)};
-      if (three) {
-        run_line_3(line, block);
-      } else {
-        run_line(line, block);
-      }
+    const LineRunners run = line_runners(call, channels);
+    const auto* prepared = reinterpret_cast<const S32s*>(call.prepared + b * plan.block_bytes);
+    for (int64_t index = plan.lines.begin; index < plan.lines.end;) {
+      InputRow rows[kMostKernelFrames + kTapsTogether];
+      find_rows(call, index, b * kBytes, plan.steps * kTapsTogether, outside, rows);
+      const DepthwiseLine line{&call, &plan, rows, b * kBytes, channels, index * conv2d_out_mel(s), prepared};
+      // Of the same utterance.
+      const bool together = run.together != nullptr && index + 1 < plan.lines.end && (index + 1) % out_frames != 0;
+      (together ? run.together : run.one)(line, block);
+      index += together ? kLinesTogether : 1;
     }
   }
 }

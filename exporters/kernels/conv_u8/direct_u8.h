@@ -147,8 +147,31 @@ void gather_row(const Conv2dU8Call& call, const DirectPlan& plan, const uint8_t*
   }
 }
 
+// Groups whose rows all exist and fill their slots, or half of the only one: a matrix copied in blocks.
+void gather_matrix(const DirectPlan& plan, const uint8_t* input, int64_t groups, uint8_t* target) {
+  for (int64_t g = 0; g < groups; ++g, input += plan.rows * plan.depth, target += plan.group_bytes) {
+    if (plan.depth < kBytes) {
+      for (int64_t m = 0; m < plan.rows; ++m) {
+        std::memcpy(target + m * kSlotBytes, input + m * plan.depth, kBytes / 2);
+      }
+      continue;
+    }
+    for (int64_t slot = 0; slot < plan.slots; ++slot) {
+      uint8_t* slots = target + slot * plan.rows * kSlotBytes;
+      for (int64_t m = 0; m < plan.rows; ++m) {
+        store_gathered(slots + m * kSlotBytes, load<U8s>(input + m * plan.depth + slot * kBytes));
+      }
+    }
+  }
+}
+
 void gather(const Conv2dU8Call& call, const DirectPlan& plan, int64_t channel_group, int64_t first, int64_t groups,
             const DirectScratch& scratch) {
+  const bool fills = plan.depth % kBytes == 0 || (kBytesAreInputs && plan.depth == kBytes / 2);
+  if (plan.pointwise && fills && first + groups * plan.rows <= plan.range.end) {
+    const auto* matrix = static_cast<const uint8_t*>(call.tensors->input) + first * plan.depth;
+    return gather_matrix(plan, matrix, groups, scratch.gathered);
+  }
   const uint8_t* input = static_cast<const uint8_t*>(call.tensors->input) + channel_group * plan.depth;
   Position position(call.shape->conv, first);
   for (int64_t g = 0; g < groups; ++g) {
@@ -178,6 +201,68 @@ struct MultiplyGroup {
                          reinterpret_cast<const int32_t*>(panel), sums);
   }
 };
+
+// Whole panels of kRows positions that exist, all in bytes: nearly all of them. They are finished while their sums are
+// in registers.
+struct PlainRows {
+  const float* multiplier;
+  const float* offset;  // null without windows
+  const float* windows;
+  const float* bias;
+  const uint8_t* residual;
+  uint8_t* output;
+  int64_t row_bytes;  // from one position to the next, in output and residual
+};
+
+template <bool kOffset, bool kResidual>
+__attribute__((noinline)) void multiply_plain(const FinishLanes& lanes, const uint8_t* inputs,
+                                              const unsigned char* panel, int64_t steps, const PlainRows& rows) {
+  S32s sum[kRows][kVectors];
+  multiply<kRows, kBytes>(inputs, reinterpret_cast<const int8_t*>(panel) + sizeof(int32_t) * kPanel, steps,
+                          reinterpret_cast<const int32_t*>(panel), sum);
+  const uint8_t* residual = rows.residual;
+  uint8_t* output = rows.output;
+  VOXPRESS_UNROLL
+  for (int m = 0; m < kRows; m += kPanelRows) {
+    F32s t[4];
+    VOXPRESS_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const int row = j / kVectors;
+      const int lane = j % kVectors * kInts;
+      t[j] = __builtin_convertvector(sum[m + row][j % kVectors], F32s) * load<F32s>(rows.multiplier + lane);
+      if constexpr (kOffset) t[j] = t[j] + rows.windows[m + row] * load<F32s>(rows.offset + lane);
+      t[j] = t[j] + load<F32s>(rows.bias + lane);
+      if constexpr (kResidual) t[j] = t[j] + residual_of(lanes, residual + row * rows.row_bytes + lane);
+    }
+    store_panel_rows(t, lanes.low, output, rows.row_bytes);
+    if constexpr (kResidual) residual += kPanelRows * rows.row_bytes;
+    output += kPanelRows * rows.row_bytes;
+  }
+}
+
+using MultiplyPlain = decltype(&multiply_plain<false, false>);
+
+// Null if the outputs of the call are not all bytes.
+MultiplyPlain plain_multiply(const Conv2dU8Call& call) {
+  const bool offset = call.finish.offset != nullptr;
+  const bool residual = call.tensors->residual != nullptr;
+  if (call.shape->output != Element::kU8 || (residual && call.shape->residual != Element::kU8)) return nullptr;
+  if (offset) return residual ? multiply_plain<true, true> : multiply_plain<true, false>;
+  return residual ? multiply_plain<false, true> : multiply_plain<false, false>;
+}
+
+PlainRows plain_rows(const Conv2dU8Call& call, const float* windows, int64_t position, int64_t channel) {
+  const int64_t channels = call.shape->conv.out_channels;
+  const int64_t at = position * channels + channel;
+  const auto* residual = static_cast<const uint8_t*>(call.tensors->residual);
+  return {call.finish.multiplier + channel,
+          call.finish.offset == nullptr ? nullptr : call.finish.offset + channel,
+          windows + position,
+          call.finish.bias + channel,
+          residual == nullptr ? nullptr : residual + at,
+          static_cast<uint8_t*>(call.tensors->output) + at,
+          channels};
+}
 
 // Sums of positions [..][kPanel] and where they belong.
 struct SummedPositions {
@@ -256,6 +341,8 @@ void direct_run(const Conv2dU8Call& call) {
   const DirectScratch scratch(s, call.scratch);
   const int64_t block = plan.groups_per_block * plan.rows;
   WindowSums windows(s, scratch.windows);
+  const FinishLanes lanes(call);
+  const MultiplyPlain plain = plain_multiply(call);
   for (int64_t group = 0; group < s.groups; ++group) {
     if (call.finish.offset != nullptr) windows.begin(call, group, plan.range.begin);
     for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
@@ -264,15 +351,20 @@ void direct_run(const Conv2dU8Call& call) {
       if (call.finish.offset != nullptr) windows.reach(least(first + groups * plan.rows, plan.range.end));
       for (int64_t p = 0; p < plan.panels; ++p) {
         const unsigned char* panel = call.prepared + (group * plan.panels + p) * plan.panel_bytes;
+        const int64_t channel = group * plan.outputs + p * kPanel;
+        const int64_t channels = least(kPanel, plan.outputs - p * kPanel);
         for (int64_t g = 0; g < groups; ++g) {
+          const uint8_t* inputs = scratch.gathered + g * plan.group_bytes;
+          const int64_t position = first + g * plan.rows;
+          const int64_t count = least(plan.rows, plan.range.end - position);
+          if (plain != nullptr && count == kRows && channels == kPanel) {
+            plain(lanes, inputs, panel, plan.steps, plain_rows(call, windows.windows(), position, channel));
+            continue;
+          }
           alignas(kBytes) int32_t sums[(kRows + 1) * kPanel];
-          WithSteppedRows<MultiplyGroup, kRows>::run(plan.rows, scratch.gathered + g * plan.group_bytes, panel,
-                                                     plan.steps, sums);
+          WithSteppedRows<MultiplyGroup, kRows>::run(plan.rows, inputs, panel, plan.steps, sums);
           std::memset(sums + plan.rows * kPanel, 0, sizeof(int32_t) * kPanel);  // no sums, but may be converted
-          const int64_t position = g * plan.rows;
-          write_positions(
-              call, {sums, windows.windows(), first + position, least(plan.rows, plan.range.end - first - position),
-                     group * plan.outputs + p * kPanel, least(kPanel, plan.outputs - p * kPanel)});
+          write_positions(call, {sums, windows.windows(), position, count, channel, channels});
         }
       }
     }

@@ -25,6 +25,11 @@ VOXPRESS_INLINE F32s relu(F32s value) {
   return value < zero ? zero : value;
 }
 
+// What kInts bytes of the residual add.
+VOXPRESS_INLINE F32s residual_of(const FinishLanes& lanes, const uint8_t* residual) {
+  return __builtin_convertvector(widen_bytes(residual) - lanes.res_zero, F32s) * lanes.res_multiplier;
+}
+
 // kCount outputs side by side along mel, kInts channels of each from `channel` on; t as variants.h has it after the
 // multiplication. `at` is where the first of them lies in output and residual. Only the first `count` exist.
 struct OutputPlace {
@@ -45,10 +50,7 @@ VOXPRESS_INLINE void add_residual(const Conv2dU8Call& call, const FinishLanes& l
   }
   const uint8_t* residual = static_cast<const uint8_t*>(call.tensors->residual) + at;
   VOXPRESS_UNROLL
-  for (int j = 0; j < kCount; ++j) {
-    const S32s value = widen_bytes(residual + j * channels) - lanes.res_zero;
-    t[j] = t[j] + __builtin_convertvector(value, F32s) * lanes.res_multiplier;
-  }
+  for (int j = 0; j < kCount; ++j) t[j] = t[j] + residual_of(lanes, residual + j * channels);
 }
 
 // All of them exist, and all channels.

@@ -7,7 +7,10 @@
 //   narrow                           16 bits to signed bytes, in order again
 //   round_product                    (a * b + 2^14) >> 15
 //   magnitude, larger                |a|; max(a, b)
-//   dot_lanes                        sum[o] + the products of kDepth inputs and kDepth weights of lane o
+//   dot_lanes                        sum[o] + the products of kDepth inputs and kDepth weights of lane o; dot_inputs
+//                                    makes of inputs what it wants of them
+//   store_panel_rows                 kPanelRows rows of kPanel outputs, rounded to 0..255 and at least `low`, `stride`
+//                                    apart; values[j]: vector j % kVectors of row j / kVectors
 //   add_bytes                        sum + bytes, in any lanes of the half of the vector that the bytes are in
 //   largest_of_eight, sums_of_eight  of the lanes of each of eight vectors: of their first halves, then of their
 //   second;
@@ -40,6 +43,8 @@ constexpr int kDepth = 4;  // input channels are padded to a multiple of it, by 
 constexpr int kRows = VOXPRESS_ROWS_U8;
 constexpr int kVectors = VOXPRESS_VECTORS_U8;
 constexpr int kPanel = kVectors * kInts;  // output channels of a panel
+constexpr int kPanelRows = 4 / kVectors;  // rows of a panel that are a vector of bytes
+static_assert(kPanelRows * kVectors == 4 && kRows % kPanelRows == 0, "sums are rounded four vectors at a time");
 
 typedef uint8_t U8s __attribute__((vector_size(kBytes)));
 typedef int16_t S16s __attribute__((vector_size(kBytes)));

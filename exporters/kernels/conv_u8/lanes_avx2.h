@@ -47,9 +47,14 @@ VOXPRESS_INLINE F32s multiply_add(F32s a, float factor, F32s b) {
 
 // The instruction multiplies unsigned by signed bytes and cuts sums of two products off at 16 bits. Magnitudes of
 // inputs, at most 128, times weights with their signs stay below: 2 * 128 * 127.
-VOXPRESS_INLINE S32s dot_lanes(S32s sum, S32s inputs, S32s weights) {
-  const auto x = (__m256i)inputs;
-  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8((__m256i)weights, x));
+struct DotInputs {
+  __m256i values, magnitudes;
+};
+VOXPRESS_INLINE DotInputs dot_inputs(S32s inputs) { return {(__m256i)inputs, _mm256_abs_epi8((__m256i)inputs)}; }
+
+VOXPRESS_INLINE S32s dot_lanes(S32s sum, const DotInputs& inputs, S32s weights) {
+  const __m256i signs = _mm256_sign_epi8((__m256i)weights, inputs.values);
+  const __m256i pairs = _mm256_maddubs_epi16(inputs.magnitudes, signs);
   return sum + (S32s)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
@@ -134,14 +139,24 @@ VOXPRESS_INLINE U8s round_together(const F32s (&values)[4], U8s low) {
   return (U8s)_mm256_max_epu8(_mm256_packus_epi16(words01, words23), (__m256i)low);
 }
 
+VOXPRESS_INLINE __m256i round_in_order(const F32s (&values)[4], U8s low) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return _mm256_permutevar8x32_epi32((__m256i)round_together(values, low), order);
+}
+
+VOXPRESS_INLINE void store_panel_rows(const F32s (&values)[4], U8s low, uint8_t* out, int64_t stride) {
+  const __m256i rows = round_in_order(values, low);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(rows));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + stride), _mm256_extracti128_si256(rows, 1));
+}
+
 // out[j * stride + c] = values[j][c], rounded to 0..255 and at least `low`, for j < kCount.
 template <int kCount>
 VOXPRESS_INLINE void store_rounded(const F32s (&values)[kCount], U8s low, uint8_t* out, int64_t stride) {
   static_assert(kCount == 2 || kCount == 4, "two or four pixels");
   const F32s four[4] = {values[0], values[1], values[2 % kCount], values[3 % kCount]};
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   alignas(32) uint64_t each[4];
-  store(each, _mm256_permutevar8x32_epi32((__m256i)round_together(four, low), order));
+  store(each, round_in_order(four, low));
   VOXPRESS_UNROLL
   for (int j = 0; j < kCount; ++j) std::memcpy(out + j * stride, each + j, sizeof(each[j]));
 }

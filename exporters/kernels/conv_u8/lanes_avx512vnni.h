@@ -56,7 +56,10 @@ VOXPRESS_INLINE F32s multiply_add(F32s a, float factor, F32s b) {
   return (F32s)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(factor), (__m512)b);
 }
 
-VOXPRESS_INLINE S32s dot_lanes(S32s sum, S32s inputs, S32s weights) {
+using DotInputs = S32s;
+VOXPRESS_INLINE DotInputs dot_inputs(S32s inputs) { return inputs; }
+
+VOXPRESS_INLINE S32s dot_lanes(S32s sum, DotInputs inputs, S32s weights) {
   return (S32s)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)inputs, (__m512i)weights);
 }
 
@@ -124,13 +127,23 @@ VOXPRESS_INLINE U8s round_together(const F32s (&values)[4], U8s low) {
   return (U8s)_mm512_max_epu8(_mm512_packus_epi16(words01, words23), (__m512i)low);
 }
 
+VOXPRESS_INLINE __m512i round_in_order(const F32s (&values)[4], U8s low) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(order, (__m512i)round_together(values, low));
+}
+
+VOXPRESS_INLINE void store_panel_rows(const F32s (&values)[4], U8s low, uint8_t* out, int64_t stride) {
+  const __m512i rows = round_in_order(values, low);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(rows));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + stride), _mm512_extracti64x4_epi64(rows, 1));
+}
+
 // out[j * stride + c] = values[j][c], rounded to 0..255 and at least `low`, for j < kCount.
 template <int kCount>
 VOXPRESS_INLINE void store_rounded(const F32s (&values)[kCount], U8s low, uint8_t* out, int64_t stride) {
   static_assert(kCount == 2 || kCount == 4, "two or four pixels");
   const F32s four[4] = {values[0], values[1], values[2 % kCount], values[3 % kCount]};
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i pixels = _mm512_permutexvar_epi32(order, (__m512i)round_together(four, low));
+  const __m512i pixels = round_in_order(four, low);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_castsi512_si128(pixels));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out + stride), _mm512_extracti32x4_epi32(pixels, 1));
   if constexpr (kCount == 4) {

@@ -46,7 +46,10 @@ VOXPRESS_INLINE F32s multiply_add(F32s a, float factor, F32s b) {
   return (F32s)vfmaq_n_f32((float32x4_t)b, (float32x4_t)a, factor);
 }
 
-VOXPRESS_INLINE S32s dot_lanes(S32s sum, S32s inputs, S32s weights) {
+using DotInputs = S32s;
+VOXPRESS_INLINE DotInputs dot_inputs(S32s inputs) { return inputs; }
+
+VOXPRESS_INLINE S32s dot_lanes(S32s sum, DotInputs inputs, S32s weights) {
   const auto x = (int8x16_t)inputs;
   const auto w = (int8x16_t)weights;
 #if defined(VOXPRESS_NEON_DOT)
@@ -137,6 +140,10 @@ VOXPRESS_INLINE U8s round_together(const F32s (&values)[4], U8s low) {
   for (int j = 0; j < 4; ++j) words[j] = vqmovn_s32(vcvtnq_s32_f32(vminq_f32((float32x4_t)values[j], most)));
   const uint8x8_t first = vqmovun_s16(vcombine_s16(words[0], words[1]));
   return (U8s)vmaxq_u8(vqmovun_high_s16(first, vcombine_s16(words[2], words[3])), (uint8x16_t)low);
+}
+
+VOXPRESS_INLINE void store_panel_rows(const F32s (&values)[4], U8s low, uint8_t* out, int64_t) {
+  store(out, round_together(values, low));
 }
 
 // out[j * stride + c] = values[j][c], rounded to 0..255 and at least `low`, for j < kCount.

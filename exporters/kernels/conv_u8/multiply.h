@@ -73,14 +73,13 @@ VOXPRESS_INLINE void multiply_steps(const StreamedRows& rows, int64_t steps, con
   }
 }
 
-// sums[m * kPanel + .] = start[.] + sum over k < steps * kDepth of inputs[m][k] * weights[k][.].
+// sum[m][.] = start[.] + sum over k < steps * kDepth of inputs[m][k] * weights[k][.], in registers.
 template <int kR, int kSlot>
 VOXPRESS_INLINE void multiply(const uint8_t* inputs, const int8_t* weights, int64_t steps, const int32_t* start,
-                              int32_t* sums) {
+                              S32s (&sum)[kR][kVectors]) {
   constexpr int kSteps = kSlot / kDotDepth;
   constexpr int kRowBytes = kSlot * kInputBytes;
   constexpr int kLoadBytes = kInputSteps * kDotDepth * kInputBytes;
-  S32s sum[kR][kVectors];
   VOXPRESS_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     const S32s first = load<S32s>(start + v * kInts);
@@ -97,6 +96,14 @@ VOXPRESS_INLINE void multiply(const uint8_t* inputs, const int8_t* weights, int6
   for (; steps > 0; steps -= kInputSteps, inputs += kLoadBytes, weights += kInputSteps * kDotBytes) {
     multiply_steps<kR, false>({inputs, kRowBytes}, steps, weights, sum);
   }
+}
+
+// The same, to sums[m * kPanel + .].
+template <int kR, int kSlot>
+VOXPRESS_INLINE void multiply(const uint8_t* inputs, const int8_t* weights, int64_t steps, const int32_t* start,
+                              int32_t* sums) {
+  S32s sum[kR][kVectors];
+  multiply<kR, kSlot>(inputs, weights, steps, start, sum);
   VOXPRESS_UNROLL
   for (int m = 0; m < kR; ++m) {
     VOXPRESS_UNROLL
@@ -107,7 +114,7 @@ VOXPRESS_INLINE void multiply(const uint8_t* inputs, const int8_t* weights, int6
 // starts[.] = times * the sum of all weights of a panel: what makes good that all inputs are off by as much. To be
 // called before arrange_weights.
 VOXPRESS_INLINE void add_weights(const int8_t* weights, int64_t steps, int32_t times, int32_t* starts) {
-  const S32s ones = S32s{} + 0x01010101;
+  const DotInputs ones = dot_inputs(S32s{} + 0x01010101);
   S32s sum[kVectors] = {};
   for (int64_t k = 0; k < steps; ++k, weights += kStepBytes) {
     for (int v = 0; v < kVectors; ++v) sum[v] = dot_lanes(sum[v], ones, load<S32s>(weights + v * kBytes));

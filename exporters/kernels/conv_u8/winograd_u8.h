@@ -380,10 +380,7 @@ __attribute__((noinline)) void transform_plain_output(const FinishLanes& lanes, 
     for (int j = 0; j < F::kOut; ++j) {
       if constexpr (kOffset) y[j] = y[j] + at.windows[i * at.line + j] * offset;
       y[j] = y[j] + bias;
-      if constexpr (kResidual) {
-        const S32s value = widen_bytes(residual + j * at.pixel_bytes) - lanes.res_zero;
-        y[j] = y[j] + __builtin_convertvector(value, F32s) * lanes.res_multiplier;
-      }
+      if constexpr (kResidual) y[j] = y[j] + residual_of(lanes, residual + j * at.pixel_bytes);
     }
     store_rounded(y, lanes.low, output, at.pixel_bytes);
   }

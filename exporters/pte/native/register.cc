@@ -7,6 +7,7 @@
 #include "adapters.h"
 #include "base/usage.h"
 #include "fbank_adapter.h"
+#include "prepared/memory_use.h"
 
 namespace {
 
@@ -43,3 +44,9 @@ void voxpress_set_low_memory(int low_memory) { voxpress::pte::set_low_memory(low
 void voxpress_set_threads(int threads) { voxpress::pte::set_threads(threads); }
 
 size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }
+
+void voxpress_memory_use(size_t* weight_bytes, size_t* scratch_bytes) {
+  const voxpress::MemoryUse use = voxpress::memory_use();
+  *weight_bytes = use.weight_bytes;
+  *scratch_bytes = use.scratch_bytes;
+}

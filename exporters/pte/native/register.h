@@ -24,5 +24,9 @@ VOXPRESS_PTE_API void voxpress_set_low_memory(int low_memory);
 // VOXPRESS_THREADS in the environment counts for more.
 VOXPRESS_PTE_API void voxpress_set_threads(int threads);
 
+// Bytes of packed weights that are kept now, and the most scratch that a layer was given so far; see
+// prepared/memory_use.h.
+VOXPRESS_PTE_API void voxpress_memory_use(size_t* weight_bytes, size_t* scratch_bytes);
+
 // Writes the names of the kernels that have run in this process, as text; see base/usage.h.
 VOXPRESS_PTE_API size_t voxpress_kernels_used(char* text, size_t size);

@@ -8,6 +8,7 @@
 #include "base/usage.h"
 #include "fbank_kernel.h"
 #include "kernel.h"
+#include "prepared/memory_use.h"
 #include "prepared/settings.h"
 
 #define VOXPRESS_EXPORT extern "C" __attribute__((visibility("default")))
@@ -143,3 +144,10 @@ VOXPRESS_EXPORT void tflite_plugin_destroy_delegate(voxpress::tflite::Delegate* 
 }
 
 VOXPRESS_EXPORT size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }
+
+// As voxpress_memory_use of exporters/pte/native/register.h.
+VOXPRESS_EXPORT void voxpress_memory_use(size_t* weight_bytes, size_t* scratch_bytes) {
+  const voxpress::MemoryUse use = voxpress::memory_use();
+  *weight_bytes = use.weight_bytes;
+  *scratch_bytes = use.scratch_bytes;
+}

@@ -104,6 +104,26 @@ def test_files_are_made_once_and_intermediate_ones_dropped(
     assert len(calls) == 4
 
 
+@pytest.mark.parametrize("changed", ["sources_sha256", "native_sha256"])
+def test_files_made_by_other_code_are_made_again(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    (ours,) = our_contenders(["4bit"], MODES[:1], ("tflite",))
+    calls: list[Path] = []
+    monkeypatch.setattr(Builder, "_build_ours", lambda self, contender, folder: _written(folder, calls))
+    builder.build(ours, 60)
+    builder.build(ours, 60)
+    assert len(calls) == 1
+    monkeypatch.setattr(build, changed, lambda names: "another")
+    builder.build(ours, 60)
+    assert len(calls) == 2
+
+
+def _written(folder: Path, calls: list[Path]) -> None:
+    calls.append(folder)
+    (folder / "files.json").write_text("[]")
+
+
 def test_our_file_is_shared_by_low_memory(builder: Builder) -> None:
     whole, low = our_contenders(["4bit"], MODES[:2], ("tflite",))
     assert low.low_memory

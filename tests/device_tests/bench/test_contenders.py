@@ -66,5 +66,5 @@ def test_numbers_and_lengths() -> None:
     assert parse_numbers("--bits", "4,1,8", low=1, high=8) == (4, 1, 8)
     assert parse_seconds("--seconds", "10,0.5,2") == (0.5, 2.0, 10.0)
     for words in ("", "nan", "0", "-1", "2,2", "601", "a"):
-        with pytest.raises(InputError, match="--seconds: expected different lengths"):
+        with pytest.raises(InputError, match="--seconds: expected none, or different lengths"):
             parse_seconds("--seconds", words)

@@ -69,7 +69,7 @@ def test_words_that_are_no_model_and_too_little_speech(tmp_path: Path, work: Pat
         _subject("resnet35", work)
     write_artifact(tmp_path / "artifact", tiny_artifact(4))
     with pytest.raises(InputError, match="at least 8 utterances, found 5"):
-        _subject(tmp_path / "artifact", work, audio=work / "voices" / "s000")
+        _subject(tmp_path / "artifact", work, audio=next(work.glob("voices-*")) / "s000")
 
 
 def test_digest_depends_on_names_shapes_and_values() -> None:

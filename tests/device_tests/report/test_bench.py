@@ -14,6 +14,7 @@ from device_tests.bench.records import (
     BenchProtocol,
     BenchRecord,
     ContenderRecord,
+    KernelsHold,
     Layers,
     LayerTiming,
     Measured,
@@ -24,7 +25,17 @@ from device_tests.bench.records import (
 )
 from device_tests.drive.environment import host_environment
 from device_tests.report.bench import write_bench_report
-from device_tests.report.bench_figures import fastest, memory, reasons, roof_fraction, speed_up, timing
+from device_tests.report.bench_figures import (
+    WeightFigures,
+    fastest,
+    memory,
+    readiness,
+    reasons,
+    roof_fraction,
+    speed_up,
+    timing,
+    weights,
+)
 from device_tests.report.bench_tables import bench_summary, bench_tables, bench_terminal
 from pipeline.errors import InputError
 
@@ -51,7 +62,14 @@ def _measured(frames: int, threads: int, rounds: list[list[float]], failure: str
         frames=frames,
         threads=threads,
         starts=(_start(), _start()),  # one of an interrupted process, whose end is not known
-        memory=(Memory(resident_bytes=200, peak_bytes=260, kernels=("conv2d_f32_panel_14x32_avx512",)),),
+        memory=(
+            Memory(
+                resident_bytes=200,
+                peak_bytes=260,
+                kernels_hold=KernelsHold(weight_bytes=40, scratch_bytes=7),
+                kernels=("conv2d_f32_panel_14x32_avx512",),
+            ),
+        ),
         rounds=tuple(tuple(round(value * MS) for value in turn) for turn in rounds),
         failure=failure,
     )
@@ -143,6 +161,25 @@ def test_memory_grows_from_before_the_model_is_loaded() -> None:
     assert (found.load_growth_bytes, found.run_growth_bytes, found.peak_growth_bytes) == (60, 100, 160)
 
 
+def test_ready_is_load_and_first_inference_and_counts_in_inferences() -> None:
+    found = readiness(_record().contenders[0], 200, 1)
+    assert (found.load_ns, found.first_ns, found.ready_ns, found.processes) == (7 * MS, 9 * MS, 16 * MS, 2)
+    assert found.inferences == 16 / 12.5
+    (table,) = [table for table in bench_tables(_record()) if table.title == "Load, 1 thread"]
+    assert table.rows[0] == ("OURS", "7.00", "9.00", "16.00", "1.28", "2")
+    assert "GONE" not in {row[0] for row in table.rows}
+
+
+def test_weights_in_memory_are_counted_for_our_own_files_only() -> None:
+    record = _record()
+    assert weights(record.contenders[0], 200, 1) == WeightFigures(kept_bytes=40, scratch_bytes=7)
+    assert weights(record.contenders[1], 200, 1) is None
+    one, two = [table for table in bench_tables(record) if table.title.startswith("Memory")]
+    assert one.rows[0] == ("OURS", "25", "60", "100", "160", "200", "40", "7")
+    assert one.rows[1][-2:] == ("–", "–")
+    assert "I-ONE" not in {row[0] for row in two.rows}  # it failed there
+
+
 def test_fraction_of_the_roof() -> None:
     layers = _record().layers[0]
     assert roof_fraction(layers, layers.layers[0]) == pytest.approx((500 / 10) / (1000 / 10))
@@ -192,9 +229,12 @@ def test_growth_is_a_table_and_a_plot(tmp_path: Path) -> None:
     record = _record(contenders=grown, protocol=protocol)
     write_bench_report(record, tmp_path)
     assert (tmp_path / "growth.svg").is_file()
-    (table,) = [table for table in bench_tables(record) if table.title.startswith("Growth")]
-    assert table.columns == ("contender", "98 frames, ms", "200 frames, ms")
-    assert table.rows[0] == ("OURS", "5.00", "12.50")
+    times, ratios = [table for table in bench_tables(record) if table.title.startswith("Growth")]
+    assert times.columns == ("contender", "98 frames, ms", "200 frames, ms")
+    assert times.rows[0] == ("OURS", "5.00", "12.50")
+    # At 98 frames all are as fast as each other.
+    assert ratios.rows[0] == ("OURS", "1.00 / 1.00", "0.25 / 0.50")
+    assert "200 frames: F-FAST and I-ONE" in ratios.caption
 
 
 def test_record_is_read_back_and_checked(tmp_path: Path) -> None:
