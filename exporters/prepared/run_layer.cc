@@ -1,5 +1,6 @@
 #include "prepared/run_layer.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "prepared/memory_use.h"
@@ -20,6 +21,16 @@ int32_t useful_threads(const Conv2dShape& s, int32_t threads) {
   return worth < most ? static_cast<int32_t>(worth) : most;
 }
 
+// More parts than threads, where the map is large enough for that: a thread that is held up leaves some to the others.
+constexpr int32_t kPartsPerThread = 3;
+constexpr int64_t kFewestPositions = 240;  // of a part
+
+int32_t useful_parts(const Conv2dShape& s, int32_t threads) {
+  const int64_t positions = s.batch * conv2d_out_frames(s) * conv2d_out_mel(s);
+  const int64_t each = std::clamp<int64_t>(positions / (kFewestPositions * threads), 1, kPartsPerThread);
+  return threads == 1 ? 1 : threads * static_cast<int32_t>(each);
+}
+
 const Conv2dShape& geometry(const Conv2dShape& shape) { return shape; }
 const Conv2dShape& geometry(const Conv2dU8Shape& shape) { return shape.conv; }
 
@@ -32,6 +43,10 @@ size_t thread_scratch_bytes(const Conv2dShape& shape, bool packed) {
 size_t thread_scratch_bytes(const Conv2dU8Shape& shape, bool) {
   return round_up(conv2d_u8_packed_scratch_bytes(shape));
 }
+
+// Whether each part expands all weights for itself.
+bool expands_by_part(const Conv2dShape&, bool packed) { return !packed; }
+bool expands_by_part(const Conv2dU8Shape&, bool) { return false; }
 
 // Scratch that all threads of a call share: in mode `fast` and low memory, the layer's packed weights.
 size_t shared_scratch_bytes(const Conv2dShape&, bool) { return 0; }
@@ -49,6 +64,7 @@ size_t all_scratch_bytes(const Shape& shape, bool packed, int32_t threads) {
 template <typename Shape, typename Tensors>
 struct Parts {
   const LayerCall<Shape, Tensors>* call;
+  int32_t threads;
   int32_t parts;
   size_t scratch_bytes;  // of each thread
   unsigned char* scratch;
@@ -93,7 +109,7 @@ void pack_into_scratch(Parts<Conv2dU8Shape, Conv2dU8Tensors>* all) {
   all->packed = all->scratch;
   all->packed_bytes = conv2d_u8_packed_bytes(shape);
   all->scratch += shared_scratch_bytes(shape, false);
-  run_parts(all->parts, all->parts, pack_body, all);
+  run_parts(all->parts, all->threads, pack_body, all);
 }
 
 // Of a shape that wants no scratch.
@@ -113,7 +129,8 @@ Status run_any(const LayerCall<Shape, Tensors>& call) {
   count_scratch(needed);
   All all;
   all.call = &call;
-  all.parts = useful_threads(geometry(*call.shape), call.threads);
+  all.threads = useful_threads(geometry(*call.shape), call.threads);
+  all.parts = expands_by_part(*call.shape, packed) ? all.threads : useful_parts(geometry(*call.shape), all.threads);
   all.scratch_bytes = thread_scratch_bytes(*call.shape, packed);
   all.scratch = static_cast<unsigned char*>(call.scratch);
   all.packed = packed ? call.packed->data() : nullptr;
@@ -122,7 +139,7 @@ Status run_any(const LayerCall<Shape, Tensors>& call) {
     pack_into_scratch(&all);
     if (all.status.load() != 0) return static_cast<Status>(all.status.load());
   }
-  run_parts(all.parts, all.parts, run_body<All>, &all);
+  run_parts(all.parts, all.threads, run_body<All>, &all);
   return static_cast<Status>(all.status.load());
 }
 

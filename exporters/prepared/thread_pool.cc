@@ -6,8 +6,11 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
+
+#include "base/share.h"
 
 namespace voxpress {
 namespace {
@@ -38,9 +41,41 @@ bool spin_until(const Ready& ready) {
   return ready();
 }
 
-// The parts of one call after the other. `state` holds the number of the call above the number of the next part: a
-// thread that comes late cannot take a part of a call that is over, because its exchange fails. The other fields change
-// only while no part is being run.
+constexpr size_t kLine = 128;  // of the cache, or two that are fetched together: no two threads write to the same
+
+// Parts [next, end) of call `number` that nobody has taken yet, as one number that is exchanged as a whole: a thread
+// that comes late cannot take a part of a call that is over, because its exchange fails.
+class alignas(kLine) Parts {
+ public:
+  void begin(uint32_t number, int32_t next, int32_t end) {
+    state_.store(pack(number, next, end), std::memory_order_release);
+  }
+
+  // The first of them, or the last; -1 if there is none.
+  int32_t take(uint32_t number, bool first) {
+    uint64_t state = state_.load(std::memory_order_acquire);
+    for (;;) {
+      const auto next = static_cast<int32_t>(state >> kPartBits & kPartMask);
+      const auto end = static_cast<int32_t>(state & kPartMask);
+      if (state >> (2 * kPartBits) != number || next == end) return -1;
+      const uint64_t rest = first ? pack(number, next + 1, end) : pack(number, next, end - 1);
+      if (state_.compare_exchange_weak(state, rest, std::memory_order_acq_rel)) return first ? next : end - 1;
+    }
+  }
+
+ private:
+  static constexpr int kPartBits = 16;
+  static constexpr uint64_t kPartMask = (1 << kPartBits) - 1;
+
+  static uint64_t pack(uint32_t number, int32_t next, int32_t end) {
+    return static_cast<uint64_t>(number) << (2 * kPartBits) | static_cast<uint64_t>(next) << kPartBits |
+           static_cast<uint64_t>(end);
+  }
+
+  std::atomic<uint64_t> state_{0};
+};
+
+// One call after the other. What describes a call changes only while no part is being run.
 class Pool {
  public:
   void run(int32_t parts, int32_t threads, Body body, void* context) {
@@ -52,11 +87,15 @@ class Pool {
     start(threads - 1);
     body_.store(body, std::memory_order_relaxed);
     context_.store(context, std::memory_order_relaxed);
-    parts_.store(parts, std::memory_order_relaxed);
+    count_.store(parts, std::memory_order_relaxed);
     threads_.store(threads, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
-    const uint64_t number = (state_.load(std::memory_order_relaxed) >> kPartBits) + 1;
-    publish(number << kPartBits);
+    const uint32_t number = number_.load(std::memory_order_relaxed) + 1;
+    for (int32_t thread = 0; thread < threads; ++thread) {
+      const Range own = share_of(parts, {thread, threads});
+      parts_[thread].begin(number, static_cast<int32_t>(own.begin), static_cast<int32_t>(own.end));
+    }
+    publish(number);
     work(number, 0);
     const auto all_done = [&] { return done_.load(std::memory_order_acquire) == parts; };
     if (spin_until(all_done)) return;
@@ -77,8 +116,6 @@ class Pool {
   }
 
  private:
-  static constexpr int kPartBits = 16;
-
   struct Start {
     Pool* pool;
     int32_t thread;
@@ -96,8 +133,8 @@ class Pool {
     }
   }
 
-  void publish(uint64_t state) {
-    state_.store(state, std::memory_order_seq_cst);
+  void publish(uint32_t number) {
+    number_.store(number, std::memory_order_seq_cst);
     if (sleeping_.load(std::memory_order_seq_cst) == 0) return;
     {
       const std::lock_guard<std::mutex> lock(sleep_mutex_);
@@ -105,30 +142,34 @@ class Pool {
     wake_.notify_all();
   }
 
-  // Takes parts of call `number` until there are none.
-  void work(uint64_t number, int32_t thread) {
-    uint64_t state = state_.load(std::memory_order_acquire);
-    while (state >> kPartBits == number) {
-      const auto part = static_cast<int32_t>(state & ((1 << kPartBits) - 1));
-      const int32_t parts = parts_.load(std::memory_order_relaxed);
-      if (part >= parts || thread >= threads_.load(std::memory_order_relaxed)) return;
-      if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
-      body_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), part, thread);
-      if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == parts && thread != 0) {
-        {
-          const std::lock_guard<std::mutex> lock(sleep_mutex_);
-        }
-        finished_.notify_one();
+  // Takes the thread's own parts of call `number`, then what others have left, from the other end: in the layers of a
+  // network a thread mostly reads what it wrote itself.
+  void work(uint32_t number, int32_t thread) {
+    const int32_t threads = threads_.load(std::memory_order_relaxed);
+    if (thread >= threads) return;
+    for (int32_t j = 0; j < threads; ++j) {
+      Parts& parts = parts_[(thread + j) % threads];
+      for (int32_t part = parts.take(number, j == 0); part >= 0; part = parts.take(number, j == 0)) {
+        body_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), part, thread);
+        finish_part(thread);
       }
-      state = state_.load(std::memory_order_acquire);
     }
   }
 
+  void finish_part(int32_t thread) {
+    const int32_t count = count_.load(std::memory_order_relaxed);
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 < count || thread == 0) return;
+    {
+      const std::lock_guard<std::mutex> lock(sleep_mutex_);
+    }
+    finished_.notify_one();
+  }
+
   void wait_and_work(int32_t thread) {
-    uint64_t seen = 0;
+    uint32_t seen = 0;
     for (;;) {
       const auto changed = [&] {
-        return state_.load(std::memory_order_seq_cst) >> kPartBits != seen || stopping_.load(std::memory_order_relaxed);
+        return number_.load(std::memory_order_seq_cst) != seen || stopping_.load(std::memory_order_relaxed);
       };
       if (!spin_until(changed)) {
         std::unique_lock<std::mutex> lock(sleep_mutex_);
@@ -137,18 +178,19 @@ class Pool {
         sleeping_.fetch_sub(1, std::memory_order_seq_cst);
       }
       if (stopping_.load(std::memory_order_relaxed)) return;
-      seen = state_.load(std::memory_order_acquire) >> kPartBits;
+      seen = number_.load(std::memory_order_acquire);
       work(seen, thread);
     }
   }
 
   std::mutex call_mutex_;
-  std::atomic<uint64_t> state_{0};
   std::atomic<Body> body_{nullptr};
   std::atomic<void*> context_{nullptr};
-  std::atomic<int32_t> parts_{0};
+  std::atomic<int32_t> count_{0};  // of all parts
   std::atomic<int32_t> threads_{0};
-  std::atomic<int32_t> done_{0};
+  Parts parts_[kMaxThreads];  // of each thread
+  alignas(kLine) std::atomic<int32_t> done_{0};
+  alignas(kLine) std::atomic<uint32_t> number_{0};  // of the call; what waiting threads look at
 
   std::mutex sleep_mutex_;
   std::condition_variable wake_;

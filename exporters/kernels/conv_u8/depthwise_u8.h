@@ -222,20 +222,26 @@ void run_line(const DepthwiseLine& line, const BlockFinish& block) {
   }
 }
 
-// 3x3 taps with stride 1, kLines lines: two of three columns are those of the output before.
+// 3x3 taps with stride 1, kLines lines: two of three columns are those of the output before. What is read again and
+// again is copied, or each byte that is written would count as a change to it.
 template <int kLines, bool kPlain, bool kOffset>
-void run_lines_3(const DepthwiseLine& line, const BlockFinish& block) {
-  const Conv2dShape& s = line.call->shape->conv;
-  const FinishLanes lanes(*line.call);
-  const Column outside = outside_column(*line.call);
-  const int64_t out_mel = conv2d_out_mel(s);
-  Column first = load_column<kPlain>(line, 0, -s.pad_mel, outside);
-  Column second = load_column<kPlain>(line, 0, 1 - s.pad_mel, outside);
+void run_lines_3(const DepthwiseLine& lines, const BlockFinish& finish) {
+  const InputRow rows[kTapsTogether] = {lines.rows[0], lines.rows[1], lines.rows[2], lines.rows[3]};
+  const Conv2dU8Call call = *lines.call;
+  const DepthwiseLine line{&call, lines.plan, rows, lines.channel, lines.channels, lines.first_output, lines.prepared};
+  const BlockFinish block = finish;
+  const FinishLanes lanes(call);
+  const DepthwiseSums start = start_sums(line);
+  const Column outside = outside_column(call);
+  const int64_t out_mel = conv2d_out_mel(call.shape->conv);
+  const int64_t pad = call.shape->conv.pad_mel;
+  Column first = load_column<kPlain>(line, 0, -pad, outside);
+  Column second = load_column<kPlain>(line, 0, 1 - pad, outside);
   for (int64_t f = 0; f < out_mel; ++f) {
-    const Column third = load_column<kPlain>(line, 0, f + 2 - s.pad_mel, outside);
+    const Column third = load_column<kPlain>(line, 0, f + 2 - pad, outside);
     VOXPRESS_UNROLL
     for (int j = 0; j < kLines; ++j) {
-      DepthwiseSums sums = start_sums(line);
+      DepthwiseSums sums = start;
       const S32s* weights = line.prepared + (1 + j * 3) * kGroups;
       const S32s ones = tap_ones(j, 3);
       add_taps<kOffset>(first, weights, ones, &sums);

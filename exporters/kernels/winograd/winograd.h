@@ -80,19 +80,37 @@ TilePlace place_of(const WinogradPlan<F>& plan, int64_t tile) {
   return {line / plan.tiles_frames, line % plan.tiles_frames * F::kOut, tile % plan.tiles_mel * F::kOut};
 }
 
-// Transforms kLanes channels of a tile; pixel [i * n + j] points to the inputs at (i, j).
-template <typename F, bool kWhole>
-VOXPRESS_INLINE void transform_input(const float* const* pixels, int64_t channel, int64_t channels, float* target,
-                                     int64_t point_floats) {
+// The inputs of a tile that lies in the input as a whole: nearly all of them.
+struct PlainPixels {
+  const float* first;
+  int64_t line_floats;
+  int64_t pixel_floats;
+
+  VOXPRESS_INLINE Lanes load_at(int i, int j, int64_t channel) const {
+    return load(first + channel + j * pixel_floats + i * line_floats);
+  }
+};
+
+// Pointers to all of its inputs, [i * n + j], of which the first `channels` from the channel on exist.
+template <typename F>
+struct AnyPixels {
+  const float* pixels[F::kIn * F::kIn];
+  int64_t channels = kLanes;
+
+  VOXPRESS_INLINE Lanes load_at(int i, int j, int64_t channel) const {
+    return load_first(pixels[i * F::kIn + j] + channel, channels);
+  }
+};
+
+// Transforms kLanes channels of a tile.
+template <typename F, typename Pixels>
+VOXPRESS_INLINE void transform_input(const Pixels& pixels, int64_t channel, float* target, int64_t point_floats) {
   Lanes half[F::kIn][F::kIn];
   VOXPRESS_UNROLL
   for (int j = 0; j < F::kIn; ++j) {
     Lanes d[F::kIn], v[F::kIn];
     VOXPRESS_UNROLL
-    for (int i = 0; i < F::kIn; ++i) {
-      const float* source = pixels[i * F::kIn + j] + channel;
-      d[i] = kWhole ? load(source) : load_first(source, channels);
-    }
+    for (int i = 0; i < F::kIn; ++i) d[i] = pixels.load_at(i, j, channel);
     F::input(d, v);
     VOXPRESS_UNROLL
     for (int i = 0; i < F::kIn; ++i) half[i][j] = v[i];
@@ -112,23 +130,31 @@ void transform_tile(const Conv2dCall& call, const WinogradPlan<F>& plan, int64_t
                     float* target) {
   const Conv2dShape& s = *call.shape;
   const TilePlace place = place_of(plan, tile);
-  const float* pixels[F::kIn * F::kIn];
+  const int64_t frame0 = place.frame - s.pad_frames;
+  const int64_t mel0 = place.mel - s.pad_mel;
   const float* utterance = call.tensors->input + place.n * s.in_frames * s.in_mel * s.in_channels;
+  const bool inside = frame0 >= 0 && frame0 + F::kIn <= s.in_frames && mel0 >= 0 && mel0 + F::kIn <= s.in_mel;
+  if (inside && s.in_channels % kLanes == 0) {
+    const PlainPixels pixels{utterance + (frame0 * s.in_mel + mel0) * s.in_channels, s.in_mel * s.in_channels,
+                             s.in_channels};
+    for (int64_t channel = 0; channel < s.in_channels; channel += kLanes, target += plan.rows * kLanes) {
+      transform_input<F>(pixels, channel, target, plan.point_floats);
+    }
+    return;
+  }
+  AnyPixels<F> pixels;
   for (int i = 0; i < F::kIn; ++i) {
-    const int64_t frame = place.frame - s.pad_frames + i;
+    const int64_t frame = frame0 + i;
     const bool frame_inside = frame >= 0 && frame < s.in_frames;
     for (int j = 0; j < F::kIn; ++j) {
-      const int64_t mel = place.mel - s.pad_mel + j;
-      const bool inside = frame_inside && mel >= 0 && mel < s.in_mel;
-      pixels[i * F::kIn + j] = inside ? utterance + (frame * s.in_mel + mel) * s.in_channels : zeros;
+      const int64_t mel = mel0 + j;
+      const bool there = frame_inside && mel >= 0 && mel < s.in_mel;
+      pixels.pixels[i * F::kIn + j] = there ? utterance + (frame * s.in_mel + mel) * s.in_channels : zeros;
     }
   }
-  int64_t channel = 0;
-  for (; s.in_channels - channel >= kLanes; channel += kLanes, target += plan.rows * kLanes) {
-    transform_input<F, true>(pixels, channel, kLanes, target, plan.point_floats);
-  }
-  if (channel < s.in_channels) {
-    transform_input<F, false>(pixels, channel, s.in_channels - channel, target, plan.point_floats);
+  for (int64_t channel = 0; channel < s.in_channels; channel += kLanes, target += plan.rows * kLanes) {
+    pixels.channels = s.in_channels - channel;
+    transform_input<F>(pixels, channel, target, plan.point_floats);
   }
 }
 
@@ -162,6 +188,74 @@ VOXPRESS_INLINE void transform_output(const Conv2dCall& call, const WinogradPlan
   }
 }
 
+// The same for kLanes channels of a tile that lies in the output as a whole: nearly all of them.
+struct PlainTile {
+  const float* scale;
+  const float* bias;
+  const float* residual;
+  float* output;
+  int64_t line_floats;   // from one output line to the next
+  int64_t pixel_floats;  // from one output to the next
+};
+
+template <typename F, bool kResidual, bool kRelu>
+__attribute__((noinline)) void transform_plain_output(const float* sums, const PlainTile& at) {
+  Lanes half[F::kOut][F::kIn];
+  VOXPRESS_UNROLL
+  for (int j = 0; j < F::kIn; ++j) {
+    Lanes m[F::kIn], y[F::kOut];
+    VOXPRESS_UNROLL
+    for (int i = 0; i < F::kIn; ++i) m[i] = load(sums + (i * F::kIn + j) * kPanel);
+    F::output(m, y);
+    VOXPRESS_UNROLL
+    for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
+  }
+  const Lanes scale = load(at.scale);
+  const Lanes bias = load(at.bias);
+  const float* residual = at.residual;
+  float* output = at.output;
+  VOXPRESS_UNROLL
+  for (int i = 0; i < F::kOut; ++i, output += at.line_floats) {
+    Lanes y[F::kOut];
+    F::output(half[i], y);
+    VOXPRESS_UNROLL
+    for (int j = 0; j < F::kOut; ++j) {
+      Lanes value = scale * y[j] + bias;
+      if constexpr (kResidual) value += load(residual + j * at.pixel_floats);
+      store(output + j * at.pixel_floats, kRelu ? relu(value) : value);
+    }
+    if constexpr (kResidual) residual += at.line_floats;
+  }
+}
+
+template <typename F>
+auto plain_output(bool residual, bool relu) {
+  if (residual) return relu ? transform_plain_output<F, true, true> : transform_plain_output<F, true, false>;
+  return relu ? transform_plain_output<F, false, true> : transform_plain_output<F, false, false>;
+}
+
+// All channels of a panel of one tile.
+template <typename F>
+void write_tile(const Conv2dCall& call, const WinogradPlan<F>& plan, const TilePlace& place, const float* sums,
+                int64_t first_channel) {
+  const int64_t channels = call.shape->out_channels;
+  const float* residual = call.tensors->residual;
+  const auto write_plain = plain_output<F>(residual != nullptr, call.shape->relu);
+  const bool inside = place.frame + F::kOut <= plan.out_frames && place.mel + F::kOut <= plan.out_mel;
+  const int64_t position = (place.n * plan.out_frames + place.frame) * plan.out_mel + place.mel;
+  for (int v = 0; v < kVectors && first_channel + v * kLanes < channels; ++v) {
+    const int64_t channel = first_channel + v * kLanes;
+    if (!inside || channel + kLanes > channels) {
+      transform_output(call, plan, place, sums + v * kLanes, channel);
+      continue;
+    }
+    const int64_t at = position * channels + channel;
+    write_plain(sums + v * kLanes,
+                {call.scale + channel, call.bias + channel, residual == nullptr ? nullptr : residual + at,
+                 call.tensors->output + at, plan.out_mel * channels, channels});
+  }
+}
+
 // One panel over the groups of a block: products, then outputs, group by group.
 template <typename F>
 struct WinogradJob {
@@ -191,11 +285,7 @@ struct Products {
         }
         const int64_t first = job.first_tile + g * kR;
         for (int m = 0; m < kR && first + m < plan.range.end; ++m) {
-          const TilePlace place = place_of(plan, first + m);
-          for (int v = 0; v < kVectors && job.first_channel + v * kLanes < call.shape->out_channels; ++v) {
-            transform_output(call, plan, place, job.sums + m * kPoints * kPanel + v * kLanes,
-                             job.first_channel + v * kLanes);
-          }
+          write_tile(call, plan, place_of(plan, first + m), job.sums + m * kPoints * kPanel, job.first_channel);
         }
       }
     }
