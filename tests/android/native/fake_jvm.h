@@ -46,9 +46,10 @@ class Jvm {
     made->bytes.assign(text.begin(), text.end());
     return as<jbyteArray>(made);
   }
-  jfloatArray floats(std::vector<float> values) {
+  jfloatArray floats(const std::vector<float>& values) {
     Object* made = make();
-    made->floats = std::move(values);
+    made->floats.reserve(values.size() + 1);  // an empty array has an address too
+    made->floats.insert(made->floats.end(), values.begin(), values.end());
     return as<jfloatArray>(made);
   }
   jobjectArray array(std::vector<Object*> elements) {
