@@ -84,7 +84,7 @@ let delegatePrepared = [
 
 let package = Package(
     name: "VoxPress",
-    platforms: [.iOS(.v16), .macOS(.v13)],
+    platforms: [.iOS(.v17), .macOS(.v13)],
     products: [
         .library(name: "VoxPress", targets: ["VoxPress"]),
         .library(name: "VoxPressTFLite", targets: ["VoxPressTFLite"]),
@@ -119,7 +119,6 @@ let package = Package(
                 .product(name: "backend_xnnpack", package: "executorch"),
                 .product(name: "kernels_optimized", package: "executorch"),
                 .product(name: "kernels_quantized", package: "executorch"),
-                .product(name: "threadpool", package: "executorch"),
             ],
             path: "Native",
             sources: native,

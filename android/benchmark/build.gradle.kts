@@ -5,25 +5,10 @@ plugins {
 
 android {
     namespace = "org.voxpress.benchmark"
-    compileSdk = libs.versions.compile.sdk.get().toInt()
-
     defaultConfig {
         applicationId = "org.voxpress.benchmark"
-        minSdk = libs.versions.min.sdk.get().toInt()
-        targetSdk = libs.versions.compile.sdk.get().toInt()
-        versionCode = 1
-        versionName = "0.1.0"
         testInstrumentationRunner = "androidx.test.runner.AndroidJUnitRunner"
     }
-
-    compileOptions {
-        sourceCompatibility = JavaVersion.VERSION_17
-        targetCompatibility = JavaVersion.VERSION_17
-    }
-}
-
-kotlin {
-    jvmToolchain(17)
 }
 
 dependencies {

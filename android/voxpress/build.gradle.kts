@@ -5,11 +5,9 @@ plugins {
 
 android {
     namespace = "org.voxpress"
-    compileSdk = libs.versions.compile.sdk.get().toInt()
     ndkVersion = libs.versions.ndk.get()
 
     defaultConfig {
-        minSdk = libs.versions.min.sdk.get().toInt()
         consumerProguardFiles("consumer-rules.pro")
         ndk {
             abiFilters += listOf("arm64-v8a", "x86_64")
@@ -29,11 +27,6 @@ android {
         }
     }
 
-    compileOptions {
-        sourceCompatibility = JavaVersion.VERSION_17
-        targetCompatibility = JavaVersion.VERSION_17
-    }
-
     // Libraries stay as they are in the APK and are mapped from it; so are models below assets/.
     packaging {
         jniLibs {
@@ -42,13 +35,9 @@ android {
     }
 }
 
-kotlin {
-    jvmToolchain(17)
-}
-
 dependencies {
     api(libs.coroutines.android)
     implementation(libs.tink.android)
-    // Only for apps that run .tflite files with LiteRT's own Interpreter and VoxPressDelegate; they bring it themselves.
+    // Only for apps that run .tflite files: they bring it themselves.
     compileOnly(libs.litert)
 }

@@ -65,8 +65,8 @@ def example(page: Path = ROOT / "android" / "README.md") -> str:
 def build(folder: Path) -> Path:
     """Classes of the library, of the page's example and of the session, and the native libraries, in `folder`.
 
-    What the library asks of Android, LiteRT and Tink is stood in for by `jvm/android`, `jvm/org` and `jvm/com`; LiteRT's
-    native library is the interpreter under the name that it has in LiteRT 1's AAR.
+    What the library asks of Android, LiteRT and Tink is stood in for by `jvm/android`, `jvm/org` and `jvm/com`; the
+    native library of LiteRT is the interpreter under the name that it has in LiteRT 1's AAR.
     """
     classes = folder / "classes"
     _run("javac", "-d", classes, *sorted(SESSION.rglob("*.java")))

@@ -112,3 +112,21 @@ def test_the_project_names_what_is_there() -> None:
             assert dependency.get("product") in (None, *re.findall(r'\.library\(name: "(\w+)"', PACKAGE))
     for scheme in project["schemes"].values():
         assert set(scheme["build"]["targets"]) <= set(project["targets"])
+
+
+def test_the_example_of_the_page_calls_what_there_is(tmp_path: Path) -> None:
+    found = re.search(r"^```swift\n(.*?)^```$", (IOS / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    example = found[1]
+    path = tmp_path / "Example.swift"
+    path.write_text(example)
+    assert syntax_errors(path) == []
+    library = (IOS / "Sources" / "VoxPress" / "VoxPress.swift").read_text()
+    calls = re.findall(r"\b(?:VoxPress|voxpress)\.(\w+)\(([^()]*)\)", example)
+    assert [name for name, _ in calls] == ["open", "close", "enroll", "verify"]
+    for name, arguments in calls:
+        labels = re.findall(r"(\w+):", arguments)
+        declared = re.findall(rf"public (?:static )?func {name}\(\s*([^)]*)\)", library)
+        assert any(labels == re.findall(r"(\w+):", text)[: len(labels)] for text in declared), (name, labels)
+    for member in re.findall(r"\b(?:options|decision)\.(\w+)", example):
+        assert re.search(rf"public (?:var|let) {member}\b", library), member

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.factories import tiny_artifact
 
 pytestmark = pytest.mark.skipif(not adb_is_here(), reason=f"{NEEDS_TOOL}adb")
 
+ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = AdbSettings(cool_down_seconds=2, poll_seconds=0.1, retries=5, wait_seconds=5)
 PROTOCOL = Protocol(warmup=0, runs=2, rounds=2, speed_frames=40)
 
@@ -162,16 +164,18 @@ def test_five_hundred_utterances_survive_random_disconnects(
 def test_an_app_is_started_by_intent_and_read_back(
     attach: Callable[..., tuple[DeviceEnd, AdbDevice]], model: Path
 ) -> None:
+    """The app's entry is the core's own; a build of the core with both engines stands for the app."""
     end, device = attach(settings=AdbSettings(app="org.example.app/.Benchmark", poll_seconds=0.1))
     home = end.root / "app"
     (home / "files").mkdir(parents=True)
-    runner, build = host_build("tflite").runner, host_build("tflite")
+    build = host_build("tflite")
+    entry = f"env PYTHONPATH={ROOT} {sys.executable} -m tests.device_tests.core.benchmark_app"
     end.program("run-as", f'shift; cd {home} && exec "$@"')
     end.program(
         "am",
         f'cd {home}/files; IFS=,; set -- $7; IFS=" "\n'
         'for word; do [ "$previous" = --out ] && out=$word; previous=$word; done; mkdir -p $out\n'
-        f'{runner} "$@" --runtime-library {build.runtime} --delegate-library {build.delegate}\n'
+        f'{entry} "$@" --runtime-library {build.runtime} --delegate-library {build.delegate}\n'
         "echo $? > $out/exit_code",
     )
     embeddings, record = embed_with_engine(device, model, features())
