@@ -44,11 +44,20 @@ def configure(
     toolchain: Path, build: Path, **environment: str
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
     """Configure the tree without ExecuTorch; the outcome and the cache's variables."""
-    words = ["-S", ROOT, "-B", build, "-G", "Ninja", f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", "-DVOXPRESS_EXECUTORCH=OFF"]
+    words = [
+        "-S",
+        str(ROOT),
+        "-B",
+        str(build),
+        "-G",
+        "Ninja",
+        f"-DCMAKE_TOOLCHAIN_FILE={toolchain}",
+        "-DVOXPRESS_EXECUTORCH=OFF",
+    ]
     words.append(f"-DCMAKE_MAKE_PROGRAM={Path(sys.executable).with_name('ninja')}")
     kept = {name: value for name, value in os.environ.items() if name != "ANDROID_NDK"}
     done = subprocess.run(
-        [Path(sys.executable).with_name("cmake"), *words],
+        [str(Path(sys.executable).with_name("cmake")), *words],
         env=kept | environment,
         capture_output=True,
         text=True,
