@@ -202,66 +202,23 @@ struct MultiplyGroup {
   }
 };
 
-// Whole panels of kRows positions that exist, all in bytes: nearly all of them. They are finished while their sums are
-// in registers.
-struct PlainRows {
-  const float* multiplier;
-  const float* offset;  // null without windows
-  const float* windows;
-  const float* bias;
-  const uint8_t* residual;
-  uint8_t* output;
-  int64_t row_bytes;  // from one position to the next, in output and residual
-};
-
+// Whole groups and panels, see PlainRows.
 template <bool kOffset, bool kResidual>
 __attribute__((noinline)) void multiply_plain(const FinishLanes& lanes, const uint8_t* inputs,
                                               const unsigned char* panel, int64_t steps, const PlainRows& rows) {
   S32s sum[kRows][kVectors];
   multiply<kRows, kBytes>(inputs, reinterpret_cast<const int8_t*>(panel) + sizeof(int32_t) * kPanel, steps,
                           reinterpret_cast<const int32_t*>(panel), sum);
-  const uint8_t* residual = rows.residual;
-  uint8_t* output = rows.output;
-  VOXPRESS_UNROLL
-  for (int m = 0; m < kRows; m += kPanelRows) {
-    F32s t[4];
-    VOXPRESS_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const int row = j / kVectors;
-      const int lane = j % kVectors * kInts;
-      t[j] = __builtin_convertvector(sum[m + row][j % kVectors], F32s) * load<F32s>(rows.multiplier + lane);
-      if constexpr (kOffset) t[j] = t[j] + rows.windows[m + row] * load<F32s>(rows.offset + lane);
-      t[j] = t[j] + load<F32s>(rows.bias + lane);
-      if constexpr (kResidual) t[j] = t[j] + residual_of(lanes, residual + row * rows.row_bytes + lane);
-    }
-    store_panel_rows(t, lanes.low, output, rows.row_bytes);
-    if constexpr (kResidual) residual += kPanelRows * rows.row_bytes;
-    output += kPanelRows * rows.row_bytes;
-  }
+  finish_rows<kOffset, kResidual>(lanes, rows, sum);
 }
 
 using MultiplyPlain = decltype(&multiply_plain<false, false>);
 
-// Null if the outputs of the call are not all bytes.
 MultiplyPlain plain_multiply(const Conv2dU8Call& call) {
-  const bool offset = call.finish.offset != nullptr;
   const bool residual = call.tensors->residual != nullptr;
-  if (call.shape->output != Element::kU8 || (residual && call.shape->residual != Element::kU8)) return nullptr;
-  if (offset) return residual ? multiply_plain<true, true> : multiply_plain<true, false>;
+  if (!is_plain(call)) return nullptr;
+  if (call.finish.offset != nullptr) return residual ? multiply_plain<true, true> : multiply_plain<true, false>;
   return residual ? multiply_plain<false, true> : multiply_plain<false, false>;
-}
-
-PlainRows plain_rows(const Conv2dU8Call& call, const float* windows, int64_t position, int64_t channel) {
-  const int64_t channels = call.shape->conv.out_channels;
-  const int64_t at = position * channels + channel;
-  const auto* residual = static_cast<const uint8_t*>(call.tensors->residual);
-  return {call.finish.multiplier + channel,
-          call.finish.offset == nullptr ? nullptr : call.finish.offset + channel,
-          windows + position,
-          call.finish.bias + channel,
-          residual == nullptr ? nullptr : residual + at,
-          static_cast<uint8_t*>(call.tensors->output) + at,
-          channels};
 }
 
 // Sums of positions [..][kPanel] and where they belong.
@@ -358,7 +315,7 @@ void direct_run(const Conv2dU8Call& call) {
           const int64_t position = first + g * plan.rows;
           const int64_t count = least(plan.rows, plan.range.end - position);
           if (plain != nullptr && count == kRows && channels == kPanel) {
-            plain(lanes, inputs, panel, plan.steps, plain_rows(call, windows.windows(), position, channel));
+            plain(lanes, inputs, panel, plan.steps, plain_rows(call, windows.windows() + position, position, channel));
             continue;
           }
           alignas(kBytes) int32_t sums[(kRows + 1) * kPanel];

@@ -124,5 +124,61 @@ VOXPRESS_INLINE void finish(const Conv2dU8Call& call, const FinishLanes& lanes, 
   }
 }
 
+// Whole panels of positions that all exist, in bytes: nearly all of them. They are finished while their sums are in
+// registers.
+struct PlainRows {
+  const float* multiplier;
+  const float* offset;   // null without windows
+  const float* windows;  // of the positions
+  const float* bias;
+  const uint8_t* residual;
+  uint8_t* output;
+  int64_t row_bytes;  // from one position to the next, in output and residual
+};
+
+bool is_plain(const Conv2dU8Call& call) {
+  return call.shape->output == Element::kU8 &&
+         (call.tensors->residual == nullptr || call.shape->residual == Element::kU8);
+}
+
+PlainRows plain_rows(const Conv2dU8Call& call, const float* windows, int64_t position, int64_t channel) {
+  const int64_t channels = call.shape->conv.out_channels;
+  const int64_t at = position * channels + channel;
+  const auto* residual = static_cast<const uint8_t*>(call.tensors->residual);
+  return {call.finish.multiplier + channel,
+          call.finish.offset == nullptr ? nullptr : call.finish.offset + channel,
+          windows,
+          call.finish.bias + channel,
+          residual == nullptr ? nullptr : residual + at,
+          static_cast<uint8_t*>(call.tensors->output) + at,
+          channels};
+}
+
+VOXPRESS_INLINE F32s to_floats(S32s sums) { return __builtin_convertvector(sums, F32s); }
+VOXPRESS_INLINE F32s to_floats(F32s sums) { return sums; }
+
+template <bool kOffset, bool kResidual, typename Sums, int kR>
+VOXPRESS_INLINE void finish_rows(const FinishLanes& lanes, const PlainRows& rows, const Sums (&sum)[kR][kVectors]) {
+  static_assert(kR % kPanelRows == 0, "rows are rounded kPanelRows at a time");
+  const uint8_t* residual = rows.residual;
+  uint8_t* output = rows.output;
+  VOXPRESS_UNROLL
+  for (int m = 0; m < kR; m += kPanelRows) {
+    F32s t[4];
+    VOXPRESS_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const int row = j / kVectors;
+      const int lane = j % kVectors * kInts;
+      t[j] = to_floats(sum[m + row][j % kVectors]) * load<F32s>(rows.multiplier + lane);
+      if constexpr (kOffset) t[j] = t[j] + rows.windows[m + row] * load<F32s>(rows.offset + lane);
+      t[j] = t[j] + load<F32s>(rows.bias + lane);
+      if constexpr (kResidual) t[j] = t[j] + residual_of(lanes, residual + row * rows.row_bytes + lane);
+    }
+    store_panel_rows(t, lanes.low, output, rows.row_bytes);
+    if constexpr (kResidual) residual += kPanelRows * rows.row_bytes;
+    output += kPanelRows * rows.row_bytes;
+  }
+}
+
 }  // namespace
 }  // namespace voxpress

@@ -66,24 +66,36 @@ void gather_floats(const Conv2dU8Call& call, const FloatPlan& plan, const float*
   }
 }
 
-// sums[m][.] = sum over k of inputs[k][m] * weights[k][.], k ascending.
+// sum[m][.] = sum over k of inputs[k][m] * weights[k][.], k ascending.
+template <int kR>
+VOXPRESS_INLINE void multiply_floats(const float* inputs, const int8_t* weights, int64_t depth,
+                                     F32s (&sum)[kR][kVectors]) {
+  VOXPRESS_UNROLL
+  for (int m = 0; m < kR; ++m) {
+    VOXPRESS_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[m][v] = F32s{};
+  }
+  for (int64_t k = 0; k < depth; ++k, inputs += kR, weights += kPanel) {
+    F32s w[kVectors];
+    VOXPRESS_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      w[v] = __builtin_convertvector(widen_weights(weights + v * kInts), F32s);
+    }
+    VOXPRESS_UNROLL
+    for (int m = 0; m < kR; ++m) {
+      const F32s x = broadcast(inputs[m]);
+      VOXPRESS_UNROLL
+      for (int v = 0; v < kVectors; ++v) sum[m][v] = sum[m][v] + x * w[v];
+    }
+  }
+}
+
+// The same, to sums[m * kPanel + .].
 template <int kR>
 struct MultiplyFloats {
   static void run(const float* inputs, const int8_t* weights, int64_t depth, float* sums) {
-    F32s sum[kR][kVectors] = {};
-    for (int64_t k = 0; k < depth; ++k, inputs += kR, weights += kPanel) {
-      F32s w[kVectors];
-      VOXPRESS_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        w[v] = __builtin_convertvector(widen_weights(weights + v * kInts), F32s);
-      }
-      VOXPRESS_UNROLL
-      for (int m = 0; m < kR; ++m) {
-        const F32s x = broadcast(inputs[m]);
-        VOXPRESS_UNROLL
-        for (int v = 0; v < kVectors; ++v) sum[m][v] = sum[m][v] + x * w[v];
-      }
-    }
+    F32s sum[kR][kVectors];
+    multiply_floats<kR>(inputs, weights, depth, sum);
     VOXPRESS_UNROLL
     for (int m = 0; m < kR; ++m) {
       VOXPRESS_UNROLL
@@ -91,6 +103,47 @@ struct MultiplyFloats {
     }
   }
 };
+
+// Whole groups and panels without a residual, see PlainRows.
+template <bool kOffset>
+__attribute__((noinline)) void multiply_plain_floats(const FinishLanes& lanes, const float* inputs,
+                                                     const int8_t* weights, int64_t depth, const PlainRows& rows) {
+  F32s sum[kFloatRows][kVectors];
+  multiply_floats<kFloatRows>(inputs, weights, depth, sum);
+  finish_rows<kOffset, false>(lanes, rows, sum);
+}
+
+// 16 x 16 bytes: four times the rows of both halves are interleaved.
+void transpose_square(const int8_t* source, int64_t source_stride, int8_t* target, int64_t target_stride) {
+  typedef int8_t Row __attribute__((vector_size(16)));
+  Row rows[16], next[16];
+  for (int j = 0; j < 16; ++j) rows[j] = load<Row>(source + j * source_stride);
+  VOXPRESS_UNROLL
+  for (int round = 0; round < 4; ++round) {
+    VOXPRESS_UNROLL
+    for (int j = 0; j < 8; ++j) {
+      next[2 * j] =
+          __builtin_shufflevector(rows[j], rows[j + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      next[2 * j + 1] =
+          __builtin_shufflevector(rows[j], rows[j + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    }
+    VOXPRESS_UNROLL
+    for (int j = 0; j < 16; ++j) rows[j] = next[j];
+  }
+  for (int j = 0; j < 16; ++j) store(target + j * target_stride, rows[j]);
+}
+
+// target[k][j] = values[j][k] for k < count.
+void transpose(const int8_t (&values)[kPanel][kBytes], int64_t count, int8_t* target) {
+  static_assert(kPanel % 16 == 0 && kBytes % 16 == 0, "squares of 16");
+  int64_t k = 0;
+  for (; k + 16 <= count; k += 16) {
+    for (int j = 0; j < kPanel; j += 16) transpose_square(values[j] + k, kBytes, target + k * kPanel + j, kPanel);
+  }
+  for (; k < count; ++k) {
+    for (int j = 0; j < kPanel; ++j) target[k * kPanel + j] = values[j][k];
+  }
+}
 
 bool float_takes(const Conv2dU8Shape& s) { return s.input == Element::kF32; }
 
@@ -105,15 +158,14 @@ void float_pack(const Conv2dU8Packing& packing) {
   const Range range = share_of(s.groups * plan.panels, packing.share);
   for (int64_t p = range.begin; p < range.end; ++p) {
     auto* panel = reinterpret_cast<int8_t*>(packing.prepared) + p * plan.panel_bytes;
-    std::memset(panel, 0, static_cast<size_t>(plan.panel_bytes));
     const int64_t first = p % plan.panels * kPanel;
-    for (int64_t j = 0; j < least(kPanel, plan.outputs - first); ++j) {
-      for (int64_t k0 = 0; k0 < plan.row_floats; k0 += kBytes) {
-        alignas(kBytes) int8_t values[kBytes];
-        const int64_t count = least(kBytes, plan.row_floats - k0);
-        decode(s, *packing.weights, *packing.palette, p / plan.panels * plan.outputs + first + j, k0, count, values);
-        for (int64_t k = 0; k < count; ++k) panel[(k0 + k) * kPanel + j] = values[k];
+    for (int64_t k0 = 0; k0 < plan.row_floats; k0 += kBytes) {
+      alignas(kBytes) int8_t values[kPanel][kBytes] = {};
+      const int64_t count = least(kBytes, plan.row_floats - k0);
+      for (int64_t j = 0; j < least(kPanel, plan.outputs - first); ++j) {
+        decode(s, *packing.weights, *packing.palette, p / plan.panels * plan.outputs + first + j, k0, count, values[j]);
       }
+      transpose(values, count, panel + k0 * kPanel);
     }
   }
 }
@@ -148,6 +200,8 @@ void float_run(const Conv2dU8Call& call) {
   const FloatPlan plan(s, call.share);
   auto* gathered = reinterpret_cast<float*>(call.scratch);
   std::memset(gathered, 0, static_cast<size_t>(plan.row_floats * plan.rows) * sizeof(float));
+  const FinishLanes lanes(call);
+  const bool plain = is_plain(call) && call.tensors->residual == nullptr;
   for (int64_t group = 0; group < s.groups; ++group) {
     const float* input = static_cast<const float*>(call.tensors->input) + group * plan.depth;
     Position position(s, plan.range.begin);
@@ -167,13 +221,20 @@ void float_run(const Conv2dU8Call& call) {
         }
       }
       for (int64_t p = 0; p < plan.panels; ++p) {
-        alignas(kBytes) float sums[(kFloatRows + kFloatTogether) * kPanel];
         const auto* panel =
             reinterpret_cast<const int8_t*>(call.prepared) + (group * plan.panels + p) * plan.panel_bytes;
+        const int64_t channel = group * plan.outputs + p * kPanel;
+        const int64_t channels = least(kPanel, plan.outputs - p * kPanel);
+        if (plain && count == kFloatRows && channels == kPanel) {
+          const auto multiply =
+              call.finish.offset != nullptr ? multiply_plain_floats<true> : multiply_plain_floats<false>;
+          multiply(lanes, gathered, panel, plan.row_floats, plain_rows(call, windows, first, channel));
+          continue;
+        }
+        alignas(kBytes) float sums[(kFloatRows + kFloatTogether) * kPanel];
         WithSteppedRows<MultiplyFloats, kFloatRows>::run(plan.rows, gathered, panel, plan.row_floats, sums);
         std::memset(sums + plan.rows * kPanel, 0, sizeof(float) * kFloatTogether * kPanel);
-        write_floats(call, sums, windows, first, count, group * plan.outputs + p * kPanel,
-                     least(kPanel, plan.outputs - p * kPanel));
+        write_floats(call, sums, windows, first, count, channel, channels);
       }
     }
   }
