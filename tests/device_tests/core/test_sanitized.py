@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from exporters.native import native_path
+from tests.device_tests.core.programs import HEADER, ROOT, check_session, host
 from tests.device_tests.core.signed import Signed
-from tests.ios.test_c_api import HEADER, ROOT, SESSION, check_session
+from tests.ios.test_c_api import SESSION
 
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 NOT_HERE = {"main.cc", "executorch_engine.cc"}
@@ -26,16 +26,11 @@ def test_a_session_is_clean_under_sanitizers(signed: Signed, tmp_path: Path) -> 
     kernels = native / "exporters" / "kernels" / "libvoxpress_kernels.a"
     for command in (
         ("gcc", "-std=c11", *SANITIZE, f"-I{HEADER.parent}", "-c", SESSION, "-o", session),
-        ("g++", "-std=c++17", *SANITIZE, "-DVOXPRESS_CORE_LITERT", *includes, *sources, session, kernels, "-ldl",
+        ("g++", "-std=c++17", *SANITIZE, "-DVOXPRESS_CORE_TFLITE", *includes, *sources, session, kernels, "-ldl",
          "-o", program),
     ):  # fmt: skip
         subprocess.run([str(word) for word in command], check=True)
-    package = importlib.util.find_spec("ai_edge_litert")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    environment = {
-        "VOXPRESS_RUNTIME": str(Path(package.submodule_search_locations[0]) / "libLiteRt.so"),
-        "VOXPRESS_DELEGATE": str(native_path("tflite_delegate")),
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-    }
-    check_session(signed, tmp_path, [str(program)], environment, trials=4)
+    for engine in ("litert", "interpreter"):
+        environment = {**host().environment(engine), "UBSAN_OPTIONS": "print_stacktrace=1"}
+        (tmp_path / engine).mkdir()
+        check_session(signed, tmp_path / engine, [str(program)], environment, trials=4)

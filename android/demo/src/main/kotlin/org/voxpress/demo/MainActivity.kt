@@ -18,7 +18,7 @@ import org.voxpress.VoxPress
 import org.voxpress.android.openAsset
 
 /**
- * Records, enrols, verifies, and shows the score beside the threshold. The bundle lies below assets/bundle, the public
+ * Records, enrols, verifies, and shows the score beside the threshold. The bundle is assets/bundle.zip, the public
  * key of its signer in assets/key.pem. A demonstration, not a lock: a recording of the voice passes.
  */
 class MainActivity : Activity() {
@@ -101,7 +101,7 @@ class MainActivity : Activity() {
 
     private suspend fun opened(): VoxPress = voxpress ?: run {
         val key = assets.open("key.pem").use { it.readBytes().decodeToString() }
-        VoxPress.openAsset(this, "bundle", key).also {
+        VoxPress.openAsset(this, "bundle.zip", key).also {
             it.voice = store.read()
             voxpress = it
         }
