@@ -105,7 +105,7 @@ def test_ios_builds_libraries_and_no_programs(tmp_path: Path) -> None:
     assert cache["SEEN"] == "iOS arm64 15.0"
     made = targets(tmp_path / "build")
     assert "libvoxpress_harness.a" in made
-    assert "libvoxpress_litert_engine.a" in made
+    assert "libvoxpress_tflite_engine.a" in made
     assert "voxpress_tflite_runner" not in made
 
 
