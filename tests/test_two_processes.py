@@ -36,9 +36,10 @@ sensitivity = { crops = 2, crop_frames = 40, probes = 1 }
 groups = 2
 finetune = { steps = 2, batch = 8, crop_frames = 40, lr = 0.001, precision = "32-true" }
 """
-# float32 sums in another order (see tests/pipeline/training/test_processes.py). Measured: 1.3e-5, 2.5e-5 and 2.5e-3; in
-# the last, weights that change sides between two palette entries make small differences large.
-TOLERANCE = {"pretrain": 1e-4, "uniform/4bit": 2e-4, "msft/3bit": 1e-2}
+# float32 sums in another order; tests/pipeline/training/test_processes.py holds the first steps to more, and small
+# differences grow: 1.3e-5, 2.5e-5 and 2.5e-3 on AVX-512, 4.9e-4 in pre-training on AVX2. In the last job, weights that
+# change sides between two palette entries make small differences large.
+TOLERANCE = {"pretrain": 2e-3, "uniform/4bit": 4e-3, "msft/3bit": 2e-2}
 
 
 def _run(folder: Path, out: str, *launcher: str) -> str:
