@@ -24,7 +24,7 @@ embedding_dim = 8
 steps = 12
 batch = 8
 crop_frames = 40
-lr = 0.01
+lr = 0.002
 precision = "32-true"
 [uniform]
 bits = [4]
@@ -37,9 +37,9 @@ groups = 2
 finetune = { steps = 2, batch = 8, crop_frames = 40, lr = 0.001, precision = "32-true" }
 """
 # float32 sums in another order; tests/pipeline/training/test_processes.py holds the first steps to more, and small
-# differences grow: 1.3e-5, 2.5e-5 and 2.5e-3 on AVX-512, 4.9e-4 in pre-training on AVX2. In the last job, weights that
-# change sides between two palette entries make small differences large.
-TOLERANCE = {"pretrain": 2e-3, "uniform/4bit": 4e-3, "msft/3bit": 2e-2}
+# differences grow: in pre-training up to 4.9e-4 on AVX2 (at five times the rate). Weights that change sides between two
+# palette entries make small differences large in so small a network: up to 1e-2 there.
+TOLERANCE = {"pretrain": 2e-3, "uniform/4bit": 3e-2, "msft/3bit": 3e-2}
 
 
 def _run(folder: Path, out: str, *launcher: str) -> str:
