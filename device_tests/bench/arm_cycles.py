@@ -117,7 +117,8 @@ def compile_to_assembly(source: str, build: Path) -> str:
         timeout=_COMPILE_WITHIN_SECONDS,
     )
     if done.returncode != 0:
-        raise VoxPressError(f"{source}: {done.stderr.strip().splitlines()[-1:] or [f'code {done.returncode}']}")
+        said = done.stderr.strip().splitlines() or [f"the compiler ended with code {done.returncode}"]
+        raise VoxPressError(f"{source}: {said[-1]}")
     return done.stdout
 
 

@@ -28,15 +28,6 @@ std::string read_small(const std::string& path, size_t most, const char* what) {
   return std::string(reinterpret_cast<const char*>(file.data()), file.size());
 }
 
-void check_file(const std::string& path, const FileEntry& entry) {
-  const MappedFile file(path);
-  if (static_cast<int64_t>(file.size()) != entry.bytes) {
-    throw InputError(path, std::to_string(entry.bytes) + " bytes", std::to_string(file.size()));
-  }
-  const std::string found = harness::sha256_hex(file.data(), file.size());
-  if (found != entry.sha256) throw InputError(path, "sha256 " + entry.sha256, found);
-}
-
 void check_files(const std::string& folder, const Manifest& manifest) {
   std::error_code failure;
   auto entries = fs::recursive_directory_iterator(folder, failure);
@@ -59,12 +50,21 @@ void check_files(const std::string& folder, const Manifest& manifest) {
     if (entry == manifest.files.end()) {
       throw InputError(path, "only files that the manifest names", "an extra file");
     }
-    check_file(path, entry->second);
+    const MappedFile file(path);
+    check_content(path, file.data(), file.size(), entry->second);
   }
   if (failure) throw InputError(folder, "a folder that can be read", failure.message());
 }
 
 }  // namespace
+
+void check_content(const std::string& where, const uint8_t* data, size_t bytes, const FileEntry& wanted) {
+  if (static_cast<int64_t>(bytes) != wanted.bytes) {
+    throw InputError(where, std::to_string(wanted.bytes) + " bytes", std::to_string(bytes));
+  }
+  const std::string found = harness::sha256_hex(data, bytes);
+  if (found != wanted.sha256) throw InputError(where, "sha256 " + wanted.sha256, found);
+}
 
 Bundle trusted(std::string_view manifest, std::string_view signature, const std::string& path, const Trust& trust) {
   Bundle bundle;

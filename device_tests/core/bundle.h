@@ -25,6 +25,9 @@ struct Bundle {
 inline constexpr char kManifestName[] = "manifest.json";
 inline constexpr char kSignatureName[] = "signature.json";
 
+// Throws InputError naming `where` unless bytes are what the manifest says of a file.
+void check_content(const std::string& where, const uint8_t* data, size_t bytes, const FileEntry& wanted);
+
 // A bundle by the bytes of its manifest and its signature; nothing of the manifest is read before its signature holds.
 // Throws InputError naming `path` for a bad signature, no manifest, an old version.
 Bundle trusted(std::string_view manifest, std::string_view signature, const std::string& path, const Trust& trust);

@@ -16,17 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 using harness::InputError;
 
-std::string sha256_of(std::string_view bytes) {
-  return harness::sha256_hex(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-}
-
-void check_entry(const std::string& where, std::string_view bytes, const FileEntry& wanted) {
-  if (static_cast<int64_t>(bytes.size()) != wanted.bytes) {
-    throw InputError(where, std::to_string(wanted.bytes) + " bytes", std::to_string(bytes.size()));
-  }
-  const std::string found = sha256_of(bytes);
-  if (found != wanted.sha256) throw InputError(where, "sha256 " + wanted.sha256, found);
-}
+const uint8_t* data_of(std::string_view bytes) { return reinterpret_cast<const uint8_t*>(bytes.data()); }
 
 void make_folder(const fs::path& folder) {
   std::error_code failure;
@@ -43,7 +33,7 @@ void write_entry(const fs::path& folder, const std::string& name, std::string_vi
 void write_models(const Archive& archive, const std::string& path, const Manifest& manifest, const fs::path& folder) {
   for (const BundledModel& model : manifest.models) {
     const std::string_view bytes = archive.entry(model.file);
-    check_entry(path + ":" + model.file, bytes, manifest.files.at(model.file));
+    check_content(path + ":" + model.file, data_of(bytes), bytes.size(), manifest.files.at(model.file));
     write_entry(folder, model.file, bytes);
   }
 }
@@ -69,7 +59,9 @@ std::string unpack_bundle(const std::string& path, const std::string& storage, c
   static std::mutex one_at_a_time;
   const std::lock_guard<std::mutex> turn(one_at_a_time);
   const fs::path place = fs::path(storage) / bundle.manifest.name;
-  const fs::path folder = place / sha256_of(manifest_text + signature_text), partial = folder.string() + ".part";
+  const std::string identity = manifest_text + signature_text;
+  const fs::path folder = place / harness::sha256_hex(data_of(identity), identity.size());
+  const fs::path partial = folder.string() + ".part";
   std::error_code failure;
   if (fs::is_directory(folder, failure)) return folder.string();
   // Written beside and renamed, so that a folder of that name is whole; what a killed process left goes first.

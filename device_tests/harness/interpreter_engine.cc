@@ -1,5 +1,6 @@
 // The C interface of TFLite's interpreter behind engine.h: what LiteRT 1's Android library and TensorFlow Lite before
 // it export beside their Java interface. Our delegate is handed to the interpreter, whatever ops the file has.
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <exception>
@@ -12,8 +13,6 @@ namespace voxpress::harness {
 namespace {
 
 constexpr int32_t kOk = 0, kFloat32 = 1;
-
-[[noreturn]] void refuse(const std::string& why) { throw std::runtime_error(why); }
 
 struct InterpreterFunctions {
   explicit InterpreterFunctions(const SharedLibrary& library) {
@@ -103,31 +102,17 @@ struct InterpreterModel final : TfliteModel {
   }
 
   void read_endpoints() {
-    const int32_t inputs = runtime.InterpreterGetInputTensorCount(interpreter);
-    const int32_t outputs = runtime.InterpreterGetOutputTensorCount(interpreter);
-    if (inputs != 1 || outputs != 1) {
-      refuse(std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
-             " outputs, not one features and one embedding");
-    }
+    check_counts(static_cast<size_t>(runtime.InterpreterGetInputTensorCount(interpreter)),
+                 static_cast<size_t>(runtime.InterpreterGetOutputTensorCount(interpreter)));
     const void* input = runtime.InterpreterGetInputTensor(interpreter, 0);
-    const void* output = runtime.InterpreterGetOutputTensor(interpreter, 0);
-    check_endpoint(input, "input", 2, 3, "[1, frames, mel] or [1, samples]");
-    check_endpoint(output, "output", 2, 2, "[1, embedding]");
+    take_endpoints(endpoint(input), endpoint(runtime.InterpreterGetOutputTensor(interpreter, 0)));
     input_rank = runtime.TensorNumDims(input);
-    mel_bins = input_rank == 3 ? runtime.TensorDim(input, 2) : 0;
-    embedding_dim = runtime.TensorDim(output, 1);
-    if ((input_rank == 3 && mel_bins < 1) || embedding_dim < 1) {
-      refuse("a model whose mel bins or embedding have no fixed size");
-    }
   }
 
-  void check_endpoint(const void* tensor, const char* what, int32_t least_rank, int32_t most_rank,
-                      const char* expected) const {
-    const int32_t rank = runtime.TensorNumDims(tensor);
-    if (runtime.TensorType(tensor) != kFloat32 || rank < least_rank || rank > most_rank ||
-        runtime.TensorDim(tensor, 0) != 1) {
-      refuse(std::string("the model's ") + what + " is no float " + expected);
-    }
+  Endpoint endpoint(const void* tensor) const {
+    Endpoint found = {runtime.TensorType(tensor) == kFloat32, runtime.TensorNumDims(tensor), {}};
+    for (int32_t i = 0; i < std::min<int64_t>(found.rank, 3); ++i) found.sizes[i] = runtime.TensorDim(tensor, i);
+    return found;
   }
 
   void prepare(int64_t length) {

@@ -23,8 +23,6 @@ using namespace litert;  // NOLINT: the whole file is about these names
 
 constexpr size_t kAlignment = 64;  // what the runtime asks of host memory
 
-[[noreturn]] void refuse(const std::string& why) { throw std::runtime_error(why); }
-
 // What the runtime writes to the standard error stream while this lives; it explains failures nowhere else.
 class HeldBack {
  public:
@@ -208,15 +206,10 @@ struct LitertModel final : TfliteModel {
     return names;
   }
 
-  RankedType endpoint(void* tensor, const char* what, uint32_t least_rank, uint32_t most_rank,
-                      const char* expected) const {
-    RankedType type = {};
-    require(runtime.GetRankedTensorType(tensor, &type), what);
-    const uint32_t rank = type.layout.rank;
-    if (type.element != kFloat32 || rank < least_rank || rank > most_rank || type.layout.dimensions[0] != 1) {
-      refuse(std::string("the model's ") + what + " is no float " + expected);
-    }
-    return type;
+  static Endpoint endpoint(const RankedType& type) {
+    Endpoint found = {type.element == kFloat32, type.layout.rank, {}};
+    for (uint32_t i = 0; i < std::min<uint32_t>(type.layout.rank, 3); ++i) found.sizes[i] = type.layout.dimensions[i];
+    return found;
   }
 
   void read_endpoints() {
@@ -227,19 +220,12 @@ struct LitertModel final : TfliteModel {
     require(runtime.GetModelSignature(model, 0, &signature), "the signature");
     require(runtime.GetNumSignatureInputs(signature, &inputs), "the signature");
     require(runtime.GetNumSignatureOutputs(signature, &outputs), "the signature");
-    if (inputs != 1 || outputs != 1) {
-      refuse(std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
-             " outputs, not one features and one embedding");
-    }
+    check_counts(inputs, outputs);
     require(runtime.GetSignatureInputTensorByIndex(signature, 0, &tensor), "the input");
-    input_type = endpoint(tensor, "input", 2, 3, "[1, frames, mel] or [1, samples]");
+    require(runtime.GetRankedTensorType(tensor, &input_type), "input");
     require(runtime.GetSignatureOutputTensorByIndex(signature, 0, &tensor), "the output");
-    output_type = endpoint(tensor, "output", 2, 2, "[1, embedding]");
-    mel_bins = input_type.layout.rank == 3 ? input_type.layout.dimensions[2] : 0;
-    embedding_dim = output_type.layout.dimensions[1];
-    if ((input_type.layout.rank == 3 && mel_bins < 1) || embedding_dim < 1) {
-      refuse("a model whose mel bins or embedding have no fixed size");
-    }
+    require(runtime.GetRankedTensorType(tensor, &output_type), "output");
+    take_endpoints(endpoint(input_type), endpoint(output_type));
   }
 
   void prepare(int64_t length) {

@@ -16,8 +16,6 @@ namespace {
 constexpr char kDelegateName[] = "libvoxpress_tflite_delegate.so";
 constexpr char kManifestKey[] = "voxpress_manifest";
 
-[[noreturn]] void refuse(const std::string& why) { throw std::runtime_error(why); }
-
 int64_t count_of(const Json* value, const char* key) {
   if (value == nullptr || value->kind != Json::Kind::kInteger || value->integer < 1 ||
       value->integer > std::numeric_limits<int32_t>::max()) {
@@ -34,7 +32,16 @@ double number_of(const Json* value, const char* key) {
   return found;
 }
 
+void check_endpoint(const Endpoint& found, const char* what, int64_t least_rank, int64_t most_rank,
+                    const char* expected) {
+  if (!found.is_float || found.rank < least_rank || found.rank > most_rank || found.sizes[0] != 1) {
+    refuse(std::string("the model's ") + what + " is no float " + expected);
+  }
+}
+
 }  // namespace
+
+void refuse(const std::string& why) { throw std::runtime_error(why); }
 
 SharedLibrary::SharedLibrary(const std::string& path)
     : path_(path), handle_(::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
@@ -75,6 +82,22 @@ void TfliteModel::check_length(int64_t length) const {
   if (length < least || length > most) {
     refuse("the model takes " + std::to_string(least) + " to " + std::to_string(most) +
            (mel_bins == 0 ? " samples" : " frames"));
+  }
+}
+
+void TfliteModel::check_counts(size_t inputs, size_t outputs) {
+  if (inputs == 1 && outputs == 1) return;
+  refuse(std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
+         " outputs, not one features and one embedding");
+}
+
+void TfliteModel::take_endpoints(const Endpoint& input, const Endpoint& output) {
+  check_endpoint(input, "input", 2, 3, "[1, frames, mel] or [1, samples]");
+  check_endpoint(output, "output", 2, 2, "[1, embedding]");
+  mel_bins = input.rank == 3 ? input.sizes[2] : 0;
+  embedding_dim = output.sizes[1];
+  if ((input.rank == 3 && mel_bins < 1) || embedding_dim < 1) {
+    refuse("a model whose mel bins or embedding have no fixed size");
   }
 }
 

@@ -64,6 +64,16 @@ struct DelegateOptions {
   size_t count;  // without the option the delegate asks the environment
 };
 
+// Throws std::runtime_error: a model or a library is not what an engine takes.
+[[noreturn]] void refuse(const std::string& why);
+
+// An input or output as its runtime describes it: sizes of the first `rank` dimensions, at most three of them.
+struct Endpoint {
+  bool is_float;
+  int64_t rank;
+  int64_t sizes[3];
+};
+
 struct TfliteModel : VoxpressEngine {
   explicit TfliteModel(int32_t thread_count) : VoxpressEngine("litert", "", thread_count) {}
 
@@ -79,6 +89,10 @@ struct TfliteModel : VoxpressEngine {
   }
 
   void check_length(int64_t length) const;
+
+  // Both throw std::runtime_error unless a model takes one features or samples, and gives one embedding.
+  static void check_counts(size_t inputs, size_t outputs);
+  void take_endpoints(const Endpoint& input, const Endpoint& output);  // sets mel_bins and embedding_dim
 
   // What the file says of itself where VoxPress wrote it; else any length that 32-bit sizes can name, and what is too
   // short, the model's own ops refuse. Needs mel_bins. Returns whether VoxPress wrote it.

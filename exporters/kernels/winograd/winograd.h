@@ -158,12 +158,9 @@ void transform_tile(const Conv2dCall& call, const WinogradPlan<F>& plan, int64_t
   }
 }
 
-// Transforms kLanes output channels of a tile, from sums [point][kPanel], and writes what of it lies in the output.
+// The first half of a tile's output transform, along its columns, for kLanes channels of sums [point][kPanel].
 template <typename F>
-VOXPRESS_INLINE void transform_output(const Conv2dCall& call, const WinogradPlan<F>& plan, const TilePlace& place,
-                                      const float* sums, int64_t channel) {
-  const Conv2dShape& s = *call.shape;
-  Lanes half[F::kOut][F::kIn];
+VOXPRESS_INLINE void transform_output_columns(const float* sums, Lanes (&half)[F::kOut][F::kIn]) {
   VOXPRESS_UNROLL
   for (int j = 0; j < F::kIn; ++j) {
     Lanes m[F::kIn], y[F::kOut];
@@ -173,6 +170,15 @@ VOXPRESS_INLINE void transform_output(const Conv2dCall& call, const WinogradPlan
     VOXPRESS_UNROLL
     for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
   }
+}
+
+// Transforms kLanes output channels of a tile, from sums [point][kPanel], and writes what of it lies in the output.
+template <typename F>
+VOXPRESS_INLINE void transform_output(const Conv2dCall& call, const WinogradPlan<F>& plan, const TilePlace& place,
+                                      const float* sums, int64_t channel) {
+  const Conv2dShape& s = *call.shape;
+  Lanes half[F::kOut][F::kIn];
+  transform_output_columns<F>(sums, half);
   VOXPRESS_UNROLL
   for (int i = 0; i < F::kOut; ++i) {
     if (place.frame + i >= plan.out_frames) break;
@@ -201,15 +207,7 @@ struct PlainTile {
 template <typename F, bool kResidual, bool kRelu>
 __attribute__((noinline)) void transform_plain_output(const float* sums, const PlainTile& at) {
   Lanes half[F::kOut][F::kIn];
-  VOXPRESS_UNROLL
-  for (int j = 0; j < F::kIn; ++j) {
-    Lanes m[F::kIn], y[F::kOut];
-    VOXPRESS_UNROLL
-    for (int i = 0; i < F::kIn; ++i) m[i] = load(sums + (i * F::kIn + j) * kPanel);
-    F::output(m, y);
-    VOXPRESS_UNROLL
-    for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
-  }
+  transform_output_columns<F>(sums, half);
   const Lanes scale = load(at.scale);
   const Lanes bias = load(at.bias);
   const float* residual = at.residual;
