@@ -513,7 +513,7 @@ def bench(
         str,
         typer.Option(
             help="all, none, or some of executorch, litert, onnxruntime, openvino, ncnn, mnn, or single ones as "
-            "litert-int8. Those beyond VoxPress's own packages come with `pip install '.[peers]'`."
+            "litert-int8. Those beyond VoxPress's own packages come with `pip install --editable '.\\[peers]'`."
         ),
     ] = "all",
     bits: Annotated[str, typer.Option(help="Widths of our files, 1..8; an artifact has its own.")] = "8,4,2,1",

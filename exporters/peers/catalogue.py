@@ -15,8 +15,8 @@ from pipeline.errors import InputError
 PeerRuntime = Literal["executorch", "litert", "onnxruntime", "openvino", "ncnn", "mnn"]
 PeerKind = Literal["fp32", "int8", "weight-only"]
 
-# What `pip install .[peers]` brings; the rest comes with VoxPress itself.
-INSTALL_HINT = "pip install '.[peers]'"
+# What the extra `peers` brings; the rest comes with VoxPress itself.
+INSTALL_HINT = "pip install --editable '.[peers]'"
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ def _lowered(artifact: LoadedArtifact, options: _Options, config: ExecutorchBack
     network: nn.Module
     network = PressedNetwork(artifact, options.fast, numbers) if lowering == "voxpress" else StockNetwork(artifact)
     with torch.no_grad():
-        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=(axes,), strict=True)
+        exported = torch.export.export(network.eval(), (example,), dynamic_shapes=(axes,))
     if lowering == "voxpress":
         edge = to_edge(exported, constant_methods=answers)
     else:

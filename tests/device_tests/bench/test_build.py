@@ -59,7 +59,7 @@ def test_a_peer_that_is_not_installed_says_what_to_install(builder: Builder) -> 
     peer = Peer("made-up", "Made up", "ncnn", "fp32", ("no-such-package-anywhere", "numpy"))
     (contender,) = peer_contenders([peer])
     built = builder.build(contender, 60)
-    assert built == Built(failure="not installed: no-such-package-anywhere (pip install '.[peers]')")
+    assert built == Built(failure="not installed: no-such-package-anywhere (pip install --editable '.[peers]')")
 
 
 @pytest.mark.parametrize(
