@@ -50,12 +50,20 @@ int64_t direct_gather_bytes(const DirectPlan& plan) {
   return round_up(most(kGatherBudgetBytes, group_bytes), 64);
 }
 
+// Side by side in a 3x3 kernel over one channel: too few for loops.
+constexpr int kStemTaps = 3;
+
 // A row of a group, written from front to back: its floats lie in runs of kLanes, `step` apart.
 class RowWriter {
  public:
   RowWriter(float* row, int64_t step) : run_(row), step_(step) {}
 
   void copy(const float* source, int64_t count) {
+    if (count == kStemTaps && lane_ + kStemTaps < kLanes) {
+      std::memcpy(run_ + lane_, source, kStemTaps * sizeof(float));
+      lane_ += kStemTaps;
+      return;
+    }
     while (count > 0) {
       const int64_t part = least(kLanes - lane_, count);
       if (part == kLanes) {

@@ -54,8 +54,12 @@ void gather_floats(const Conv2dU8Call& call, const FloatPlan& plan, const float*
       const int64_t end = frame_inside ? most(begin, least(count, ceil_div(s.in_mel - mel, s.stride_mel))) : begin;
       const float* pixel = utterance + (frame * s.in_mel + mel) * s.in_channels;
       for (int64_t i = 0; i < plan.depth; ++i, target += plan.rows) {
+        if (step == 1 && end - begin == kFloatRows) {  // one channel, a whole group side by side: nearly all of them
+          std::memcpy(target, pixel, kFloatRows * sizeof(float));
+          continue;
+        }
         for (int64_t m = 0; m < begin; ++m) target[m] = 0.0f;
-        if (step == 1) {  // one channel: side by side
+        if (step == 1) {
           for (int64_t m = begin; m < end; ++m) target[m] = pixel[m];
         } else {
           for (int64_t m = begin; m < end; ++m) target[m] = pixel[m * step + i];

@@ -16,8 +16,8 @@ namespace voxpress {
 namespace {
 
 constexpr bool kHalves = kBytes > 16;            // vectors are worth sharing between two tiles
-constexpr int64_t kTileBudgetBytes = 256 << 10;  // of transformed inputs in a block
-constexpr int kSumsBudgetBytes = 68 << 10;       // of the sums of a group, which are read again at once
+constexpr int64_t kTileBudgetBytes = 280 << 10;  // of transformed inputs in a block
+constexpr int kSumsBudgetBytes = 28 << 10;       // of the sums of a group, which are read again at once
 
 template <typename F>
 struct WinogradPlan {
