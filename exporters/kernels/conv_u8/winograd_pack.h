@@ -71,18 +71,70 @@ struct Filter {
     for (int p = 0; p < kPointsRound; p += kInts) round_factors(pairs + p, pairs + p, steps + p);
   }
 
-  // Writes kBytes input channels from i0 on as column j of the panel.
+  // Writes kBytes input channels from i0 on as column j of the panel; where all of them exist, as
+  // row j of what transpose_block sees to.
   void write(const S16s* wide, int64_t depth, int64_t i0, int64_t j, int64_t steps_of_depth, int8_t* weights) const {
     const int64_t count = ceil_div(least(kBytes, depth - i0), kDepth);
     for (int p = 0; p < kPoints; ++p) {
       const auto factor = (S16s)(pairs[p] - S32s{});
+      const U8s rounded = narrow(round_product(wide[2 * p], factor), round_product(wide[2 * p + 1], factor));
+      int8_t* target = weights + (p * steps_of_depth + i0 / kDepth) * kStepBytes;
+      if (count == kInts) {
+        store(target + j * kBytes, rounded);
+        continue;
+      }
       int32_t words[kInts];
-      store(words, narrow(round_product(wide[2 * p], factor), round_product(wide[2 * p + 1], factor)));
-      int8_t* target = weights + ((p * steps_of_depth + i0 / kDepth) * kPanel + j) * kDepth;
-      for (int64_t k = 0; k < count; ++k) std::memcpy(target + k * kStepBytes, words + k, sizeof(words[k]));
+      store(words, rounded);
+      for (int64_t k = 0; k < count; ++k) {
+        std::memcpy(target + k * kStepBytes + j * kDepth, words + k, sizeof(words[k]));
+      }
     }
   }
 };
+
+// Halves of a and b, lane by lane in turns.
+VOXPRESS_INLINE S32s interleave_first(S32s a, S32s b) {
+#if VOXPRESS_BYTES == 64
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif VOXPRESS_BYTES == 32
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#else
+  return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#endif
+}
+VOXPRESS_INLINE S32s interleave_second(S32s a, S32s b) {
+#if VOXPRESS_BYTES == 64
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif VOXPRESS_BYTES == 32
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+  return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#endif
+}
+
+// [kPanel][kInts] words -> [kInts][kPanel], in place. Rows of a square are interleaved with those half its size away,
+// as often as its size can be halved.
+inline void transpose_block(int8_t* block) {
+  alignas(kBytes) int8_t rows[kPanel * kBytes];
+  std::memcpy(rows, block, sizeof(rows));
+  for (int v = 0; v < kVectors; ++v) {
+    S32s from[kInts], to[kInts];
+    VOXPRESS_UNROLL
+    for (int j = 0; j < kInts; ++j) from[j] = load<S32s>(rows + (v * kInts + j) * kBytes);
+    VOXPRESS_UNROLL
+    for (int size = kInts; size > 1; size /= 2) {
+      VOXPRESS_UNROLL
+      for (int j = 0; j < kInts / 2; ++j) {
+        to[2 * j] = interleave_first(from[j], from[j + kInts / 2]);
+        to[2 * j + 1] = interleave_second(from[j], from[j + kInts / 2]);
+      }
+      VOXPRESS_UNROLL
+      for (int j = 0; j < kInts; ++j) from[j] = to[j];
+    }
+    VOXPRESS_UNROLL
+    for (int j = 0; j < kInts; ++j) store(block + j * kStepBytes + v * kBytes, from[j]);
+  }
+}
 
 template <typename F>
 void pack_panel(const Conv2dU8Packing& packing, int64_t panel, unsigned char* at) {
@@ -117,6 +169,10 @@ void pack_panel(const Conv2dU8Packing& packing, int64_t panel, unsigned char* at
       const float divisor = F::kWeights[p / F::kIn] * F::kWeights[p % F::kIn];
       factors[p * kPanel + j] = (filter.steps[p] / divisor) * multiplier;
     }
+  }
+  for (int p = 0; p < kPoints; ++p) {
+    int8_t* point = weights + p * steps * kStepBytes;
+    for (int64_t step = 0; step + kInts <= steps; step += kInts) transpose_block(point + step * kStepBytes);
   }
   for (int p = 0; p < kPoints; ++p) {
     add_weights(weights + p * steps * kStepBytes, steps, -kTransformedFlip, starts + p * kPanel);
