@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kFloatRows = kRows < 12 ? kRows : 12;
 constexpr int kFloatTogether = 4;
+constexpr int kPanelsTogether = 4;
 
 struct FloatPlan {
   int64_t depth;
@@ -48,16 +49,24 @@ void gather_floats(const Conv2dU8Call& call, const FloatPlan& plan, const float*
     const int64_t frame = position.first_frame(s) + dt;
     const bool frame_inside = frame >= 0 && frame < s.in_frames;
     for (int64_t df = 0; df < s.kernel_mel; ++df) {
-      // Positions begin..end have this tap inside.
       const int64_t mel = position.first_mel(s) + df;
+      // A whole group of one channel side by side: nearly all of a stem's.
+      if (step == 1 && count == kFloatRows && frame_inside && mel >= 0 && mel + kFloatRows <= s.in_mel) {
+        std::memcpy(target, utterance + frame * s.in_mel + mel, kFloatRows * sizeof(float));
+        target += plan.rows;
+        continue;
+      }
+      if (plan.rows == 1 && frame_inside && mel >= 0 && mel < s.in_mel) {  // a single position's lie as they are wanted
+        std::memcpy(target, utterance + (frame * s.in_mel + mel) * s.in_channels,
+                    static_cast<size_t>(plan.depth) * sizeof(float));
+        target += plan.depth;
+        continue;
+      }
+      // Positions begin..end have this tap inside.
       const int64_t begin = mel < 0 ? least(count, ceil_div(-mel, s.stride_mel)) : 0;
       const int64_t end = frame_inside ? most(begin, least(count, ceil_div(s.in_mel - mel, s.stride_mel))) : begin;
       const float* pixel = utterance + (frame * s.in_mel + mel) * s.in_channels;
       for (int64_t i = 0; i < plan.depth; ++i, target += plan.rows) {
-        if (step == 1 && end - begin == kFloatRows) {  // one channel, a whole group side by side: nearly all of them
-          std::memcpy(target, pixel, kFloatRows * sizeof(float));
-          continue;
-        }
         for (int64_t m = 0; m < begin; ++m) target[m] = 0.0f;
         if (step == 1) {
           for (int64_t m = begin; m < end; ++m) target[m] = pixel[m];
@@ -107,6 +116,29 @@ struct MultiplyFloats {
     }
   }
 };
+
+// One row times kCount panels, lest each addition wait for the one before: sums[panel * kPanel + .].
+template <int kCount>
+__attribute__((noinline)) void multiply_row(const float* inputs, const int8_t* weights, int64_t panel_bytes,
+                                            int64_t depth, float* sums) {
+  F32s sum[kCount][kVectors] = {};
+  for (int64_t k = 0; k < depth; ++k, weights += kPanel) {
+    const F32s x = broadcast(inputs[k]);
+    VOXPRESS_UNROLL
+    for (int p = 0; p < kCount; ++p) {
+      VOXPRESS_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        const S32s w = widen_weights(weights + p * panel_bytes + v * kInts);
+        sum[p][v] = sum[p][v] + x * __builtin_convertvector(w, F32s);
+      }
+    }
+  }
+  VOXPRESS_UNROLL
+  for (int p = 0; p < kCount; ++p) {
+    VOXPRESS_UNROLL
+    for (int v = 0; v < kVectors; ++v) store(sums + p * kPanel + v * kInts, sum[p][v]);
+  }
+}
 
 // Whole groups and panels without a residual, see PlainRows.
 template <bool kOffset>
@@ -220,13 +252,32 @@ void float_run(const Conv2dU8Call& call) {
       }
       float windows[kFloatRows + kFloatTogether] = {};
       if (call.finish.offset != nullptr) {
-        for (int64_t k = 0; k < plan.row_floats; ++k) {
-          for (int64_t m = 0; m < count; ++m) windows[m] = windows[m] + gathered[k * plan.rows + m];
+        const auto add = [&](int64_t rows) {
+          for (int64_t k = 0; k < plan.row_floats; ++k) {
+            for (int64_t m = 0; m < rows; ++m) windows[m] = windows[m] + gathered[k * plan.rows + m];
+          }
+        };
+        if (plan.rows == kFloatRows) {  // known: in vectors
+          add(kFloatRows);
+        } else {
+          add(plan.rows);
         }
       }
-      for (int64_t p = 0; p < plan.panels; ++p) {
-        const auto* panel =
-            reinterpret_cast<const int8_t*>(call.prepared) + (group * plan.panels + p) * plan.panel_bytes;
+      const auto* group_panels =
+          reinterpret_cast<const int8_t*>(call.prepared) + group * plan.panels * plan.panel_bytes;
+      int64_t p = 0;
+      for (; plan.rows == 1 && p + kPanelsTogether <= plan.panels; p += kPanelsTogether) {
+        alignas(kBytes) float sums[kPanelsTogether + kFloatTogether][kPanel] = {};
+        multiply_row<kPanelsTogether>(gathered, group_panels + p * plan.panel_bytes, plan.panel_bytes, plan.row_floats,
+                                      sums[0]);
+        for (int64_t j = 0; j < kPanelsTogether; ++j) {
+          const int64_t channel = (p + j) * kPanel;
+          write_floats(call, sums[j], windows, first, 1, group * plan.outputs + channel,
+                       least(kPanel, plan.outputs - channel));
+        }
+      }
+      for (; p < plan.panels; ++p) {
+        const int8_t* panel = group_panels + p * plan.panel_bytes;
         const int64_t channel = group * plan.outputs + p * kPanel;
         const int64_t channels = least(kPanel, plan.outputs - p * kPanel);
         if (plain && count == kFloatRows && channels == kPanel) {
