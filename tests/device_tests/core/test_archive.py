@@ -115,6 +115,17 @@ def test_a_compressed_zip_is_refused(archive: Path, tmp_path: Path) -> None:
     )
 
 
+def test_bytes_that_belong_to_no_entry_are_refused(archive: Path, tmp_path: Path) -> None:
+    whole = archive.read_bytes()
+    (table_at,) = struct.unpack_from("<I", whole, len(whole) - 6)
+    hidden = b"hidden"
+    moved = bytearray(whole[:table_at] + hidden + whole[table_at:])
+    struct.pack_into("<I", moved, len(moved) - 6, table_at + len(hidden))
+    archive.write_bytes(moved)
+    zipfile.ZipFile(archive).close()  # others read it
+    assert refused(archive, tmp_path / "storage").endswith("found one that is cut or damaged")
+
+
 def test_broken_zips_are_refused(archive: Path, tmp_path: Path) -> None:
     whole = archive.read_bytes()
     table_at = struct.unpack_from("<I", whole, len(whole) - 6)[0]
