@@ -17,7 +17,6 @@
 #include "conv/conv2d.h"
 #include "conv_u8/conv2d_u8.h"
 #include "errors.h"
-#include "fbank_kernel.h"
 #include "frontend/chunks.h"
 #include "frontend/fbank.h"
 #include "journal.h"
