@@ -68,13 +68,16 @@ class Reader {
   std::string_view bytes_;
 };
 
-// An entry's bytes, which end at `limit` at the latest.
-std::string_view content(const Reader& reader, const EntryHeader& entry, std::string_view name, size_t limit) {
+// An entry's bytes, which end at `limit` at the latest. Its header must lie at `expected`, right behind the entry
+// before.
+std::string_view content(const Reader& reader, const EntryHeader& entry, std::string_view name, size_t expected,
+                         size_t limit) {
   if (entry.method != kStored || entry.packed_bytes != entry.bytes) reader.refuse("a compressed entry");
   if ((entry.flags & kEncrypted) != 0) reader.refuse("an encrypted entry");
   if (entry.bytes == kMoreThanFits || entry.local_at == kMoreThanFits) reader.refuse("an entry of 4 GiB or more");
-  const auto local = reader.header<LocalHeader>(entry.local_at, kLocalMark);
-  const size_t name_at = size_t{entry.local_at} + sizeof local;
+  if (entry.local_at != expected) reader.refuse("one that is cut or damaged");
+  const auto local = reader.header<LocalHeader>(expected, kLocalMark);
+  const size_t name_at = expected + sizeof local;
   const size_t begin = name_at + local.name_bytes + local.extra_bytes;
   if (reader.part(name_at, local.name_bytes) != name || begin + entry.bytes > limit) {
     reader.refuse("one that is cut or damaged");
@@ -84,23 +87,32 @@ std::string_view content(const Reader& reader, const EntryHeader& entry, std::st
 
 }  // namespace
 
-Archive::Archive(const std::string& path) : path_(path), file_(path) {
-  const Reader reader(path, {reinterpret_cast<const char*>(file_.data()), file_.size()});
-  if (file_.size() < sizeof(EndHeader)) reader.refuse("one that is cut or damaged");
-  const size_t end_at = file_.size() - sizeof(EndHeader);
+std::map<std::string, std::string_view> zip_entries(const std::string& path, std::string_view bytes) {
+  const Reader reader(path, bytes);
+  if (bytes.size() < sizeof(EndHeader)) reader.refuse("one that is cut or damaged");
+  const size_t end_at = bytes.size() - sizeof(EndHeader);
   const auto end = reader.header<EndHeader>(end_at, kEndMark);
   if (end.entries > kMaxEntries || size_t{end.table_at} + end.table_bytes != end_at) {
     reader.refuse("one that is cut or damaged");
   }
-  size_t at = end.table_at;
+  std::map<std::string, std::string_view> entries;
+  size_t at = end.table_at, content_at = 0;
   for (uint16_t i = 0; i < end.entries; ++i) {
     const auto entry = reader.header<EntryHeader>(at, kEntryMark);
     const std::string name(reader.part(at + sizeof entry, entry.name_bytes));
     at += sizeof entry + entry.name_bytes + entry.extra_bytes + entry.comment_bytes;
-    if (!entries_.emplace(name, content(reader, entry, name, end.table_at)).second) reader.refuse("an entry twice");
+    const std::string_view found = content(reader, entry, name, content_at, end.table_at);
+    content_at = static_cast<size_t>(found.data() - bytes.data()) + found.size();
+    if (!entries.emplace(name, found).second) reader.refuse("an entry twice");
   }
-  if (at != end_at) reader.refuse("one that is cut or damaged");
+  if (at != end_at || content_at != end.table_at) reader.refuse("one that is cut or damaged");
+  return entries;
 }
+
+Archive::Archive(const std::string& path)
+    : path_(path),
+      file_(path),
+      entries_(zip_entries(path, {reinterpret_cast<const char*>(file_.data()), file_.size()})) {}
 
 std::string_view Archive::entry(const std::string& name) const {
   const auto found = entries_.find(name);

@@ -9,11 +9,14 @@
 
 namespace voxpress::core {
 
-// The entries of an archive, as parts of its mapping.
+// The entries of a zip by their names, as parts of its bytes. Throws InputError naming `path` for what is no such zip:
+// compressed, encrypted, repeated, overlapping or cut entries, or bytes between them.
+std::map<std::string, std::string_view> zip_entries(const std::string& path, std::string_view bytes);
+
+// A zip file, mapped.
 class Archive {
  public:
-  // Throws InputError naming `path` for what is no such zip: compressed, encrypted, repeated, overlapping or cut
-  // entries.
+  // Throws InputError as zip_entries does, and for what is no file.
   explicit Archive(const std::string& path);
 
   // The bytes of an entry. Throws InputError if there is none of this name.

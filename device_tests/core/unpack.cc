@@ -16,6 +16,8 @@ namespace {
 namespace fs = std::filesystem;
 using harness::InputError;
 
+constexpr char kPartial[] = ".part";
+
 const uint8_t* data_of(std::string_view bytes) { return reinterpret_cast<const uint8_t*>(bytes.data()); }
 
 void make_folder(const fs::path& folder) {
@@ -30,18 +32,23 @@ void write_entry(const fs::path& folder, const std::string& name, std::string_vi
   harness::write_atomically(path.string(), std::string(bytes));
 }
 
-void write_models(const Archive& archive, const std::string& path, const Manifest& manifest, const fs::path& folder) {
-  for (const BundledModel& model : manifest.models) {
-    const std::string_view bytes = archive.entry(model.file);
-    check_content(path + ":" + model.file, data_of(bytes), bytes.size(), manifest.files.at(model.file));
-    write_entry(folder, model.file, bytes);
+bool is_about_files(const std::string& name) { return name == kManifestName || name == kSignatureName; }
+
+void check_contents(const Archive& archive, const std::string& path, const Manifest& manifest) {
+  for (const auto& [name, bytes] : archive.entries()) {
+    if (is_about_files(name)) continue;
+    check_content(path + ":" + name, data_of(bytes), bytes.size(), manifest.files.at(name));
   }
 }
 
+// Renamed first, so that one that is removed in part never has the name of a whole one.
 void remove_others(const fs::path& folder, const fs::path& kept) {
   std::error_code ignored;  // what cannot be removed costs room, and is tried again
   for (const fs::directory_entry& other : fs::directory_iterator(folder, ignored)) {
-    if (other.path() != kept) fs::remove_all(other.path(), ignored);
+    if (other.path() == kept) continue;
+    const fs::path leaving = other.path().string() + kPartial;
+    fs::rename(other.path(), leaving, ignored);
+    fs::remove_all(leaving, ignored);
   }
 }
 
@@ -53,7 +60,7 @@ std::string unpack_bundle(const std::string& path, const std::string& storage, c
   const std::string manifest_text(archive.entry(kManifestName)), signature_text(archive.entry(kSignatureName));
   const Bundle bundle = trusted(manifest_text, signature_text, path, trust);
   for (const auto& [name, bytes] : archive.entries()) {
-    if (name == kManifestName || name == kSignatureName || bundle.manifest.files.count(name) == 1) continue;
+    if (is_about_files(name) || bundle.manifest.files.count(name) == 1) continue;
     throw InputError(path, "only files that the manifest names", "an extra file");
   }
   static std::mutex one_at_a_time;
@@ -61,13 +68,16 @@ std::string unpack_bundle(const std::string& path, const std::string& storage, c
   const fs::path place = fs::path(storage) / bundle.manifest.name;
   const std::string identity = manifest_text + signature_text;
   const fs::path folder = place / harness::sha256_hex(data_of(identity), identity.size());
-  const fs::path partial = folder.string() + ".part";
+  const fs::path partial = folder.string() + kPartial;
   std::error_code failure;
   if (fs::is_directory(folder, failure)) return folder.string();
   // Written beside and renamed, so that a folder of that name is whole; what a killed process left goes first.
   fs::remove_all(partial, failure);
   try {
-    write_models(archive, path, bundle.manifest, partial);
+    check_contents(archive, path, bundle.manifest);
+    for (const BundledModel& model : bundle.manifest.models) {
+      write_entry(partial, model.file, archive.entry(model.file));
+    }
     write_entry(partial, kManifestName, manifest_text);
     write_entry(partial, kSignatureName, signature_text);
     fs::rename(partial, folder, failure);

@@ -100,8 +100,9 @@ typedef struct VoxpressSamples {
 } VoxpressSamples;
 
 /* Opens a bundle: verifies the manifest's signature by one of the keys, then the sha256 of every file that is there,
- * then maps the model. Of a zip, what is verified is unpacked first if it was not before. Files that this use does not
- * need may be left out of the folder; files that the manifest does not name are refused. Returns 0 on failure. */
+ * then maps the model. Of a zip, the models are unpacked first, unless they were before, if every file in it is the
+ * manifest's; what was unpacked is verified at every open. Files that this use does not need may be left out of the
+ * folder; files that the manifest does not name are refused. Returns 0 on failure. */
 VOXPRESS_PUBLIC VoxpressHandle voxpress_open(const VoxpressOptions* VOXPRESS_NONNULL options,
                                              VoxpressError* VOXPRESS_NONNULL error);
 

@@ -6,13 +6,9 @@
 
 namespace voxpress {
 
-struct MemoryUse {
-  size_t weight_bytes = 0;   // packed weights that are alive now
-  size_t scratch_bytes = 0;  // the most that a layer was given so far, all its threads together; in mode `fast` and low
-                             // memory the layer's packed weights lie in it
-};
-
-MemoryUse memory_use();
+// `weight_bytes`: packed weights that are alive now. `scratch_bytes`: the most that a layer was given so far, all its
+// threads together; in mode `fast` and low memory the layer's packed weights lie in it.
+void memory_use(size_t* weight_bytes, size_t* scratch_bytes);
 
 // For those who take it.
 void count_weights(size_t bytes);

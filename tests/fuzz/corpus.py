@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import struct
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from safetensors.numpy import save
 
 from exporters.tflite.emit import conv2d_options, fbank_options, stats_pool_options
+from exporters.tflite.graph import Graph
 from pipeline.features.spec import FrontEndSpec
 from tests.factories import tiny_artifact
 
 JSON, SAFETENSORS, CONV2D_OPTIONS, CONV2D, CONV2D_U8_OPTIONS, FBANK, STATS_POOL_OPTIONS, CHUNKS = range(8)
-JOURNAL, MANIFEST, SIGNATURE, VOICE = range(8, 12)
+JOURNAL, MANIFEST, SIGNATURE, VOICE, ARCHIVE, TFLITE_FILE = range(8, 14)
 
 
 def corpus() -> list[bytes]:
@@ -46,6 +49,7 @@ def corpus() -> list[bytes]:
     ]
     voice = struct.pack("<4s3I64s40s4f", b"VXVO", 1, 4, 1, b"speaker", b"4bit", 0.5, -0.5, 0.5, -0.5)
     inputs += [(MANIFEST, manifest()), (SIGNATURE, signature()), (VOICE, voice), (JOURNAL, journal())]
+    inputs += [(ARCHIVE, archive()), (TFLITE_FILE, tflite_file())]
     return [bytes([reader]) + data for reader, data in inputs]
 
 
@@ -90,6 +94,26 @@ def journal() -> bytes:
     for byte in record:
         check_sum = (check_sum ^ byte) * 16777619 % (1 << 32)
     return b"voxpress embeddings 1\nkey\n" + record + struct.pack("<I", check_sum)
+
+
+def archive() -> bytes:
+    """A zip of stored entries."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as stream:
+        stream.writestr("manifest.json", b"{}")
+        stream.writestr("models/a.pte", bytes(range(40)))
+    return written.getvalue()
+
+
+def tflite_file() -> bytes:
+    """A .tflite file of one operator, with a manifest."""
+    graph = Graph()
+    output = graph.value("embedding", (1, 4))
+    features = graph.value("features", (1, 4))
+    graph.custom("voxpress.stats_pool", [features], output, options=stats_pool_options())
+    return graph.finish(
+        inputs={"features": features}, outputs={"embedding": output}, manifest='{"min_frames": 1}', description="tiny"
+    )
 
 
 def write_corpus(folder: Path) -> list[Path]:

@@ -64,7 +64,8 @@ int main(int argc, char** argv) {
   for (long long i = 0; i < count; ++i) {
     Input input = corpus[static_cast<size_t>(random() % corpus.size())];
     mutate(&input, &random);
-    LLVMFuzzerTestOneInput(input.data(), input.size());
+    const Input exact(input);  // without the room that changes leave behind the end, where a read would go unseen
+    LLVMFuzzerTestOneInput(exact.data(), exact.size());
   }
   std::printf("%lld inputs\n", count + static_cast<long long>(corpus.size()));
   return 0;

@@ -46,7 +46,5 @@ void voxpress_set_threads(int threads) { voxpress::pte::set_threads(threads); }
 size_t voxpress_kernels_used(char* text, size_t size) { return voxpress::kernels_used(text, size); }
 
 void voxpress_memory_use(size_t* weight_bytes, size_t* scratch_bytes) {
-  const voxpress::MemoryUse use = voxpress::memory_use();
-  *weight_bytes = use.weight_bytes;
-  *scratch_bytes = use.scratch_bytes;
+  voxpress::memory_use(weight_bytes, scratch_bytes);
 }

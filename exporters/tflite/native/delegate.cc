@@ -147,7 +147,5 @@ VOXPRESS_EXPORT size_t voxpress_kernels_used(char* text, size_t size) { return v
 
 // As voxpress_memory_use of exporters/pte/native/register.h.
 VOXPRESS_EXPORT void voxpress_memory_use(size_t* weight_bytes, size_t* scratch_bytes) {
-  const voxpress::MemoryUse use = voxpress::memory_use();
-  *weight_bytes = use.weight_bytes;
-  *scratch_bytes = use.scratch_bytes;
+  voxpress::memory_use(weight_bytes, scratch_bytes);
 }

@@ -1,28 +1,13 @@
 #include "fbank_kernel.h"
 
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <new>
 
 #include "kernel.h"
+#include "options.h"
 
 namespace voxpress::tflite {
 namespace {
-
-struct Options {
-  char magic[4];
-  uint16_t version;
-  uint8_t window;
-  uint8_t flags;
-  int32_t sample_rate_hz, window_samples, shift_samples, num_mel_bins;
-  float sample_scale, preemphasis, low_hz, high_hz;
-  int32_t reserved;
-};
-static_assert(sizeof(Options) == 44, "the struct is the file format");
-
-enum Flag : uint8_t { kRoundToPowerOfTwo = 1, kRemoveDcOffset = 2, kUsePower = 4, kUseLog = 8, kMeanNormalise = 16 };
-constexpr uint8_t kAllFlags = 31;
 
 struct FbankNode {
   const char* problem = nullptr;  // found at creation, reported in prepare: creation itself cannot fail
@@ -55,15 +40,10 @@ const char* make_plan(FbankNode* fbank) {
 }
 
 const char* parse_node(Context* context, const DelegateParams& params, FbankNode* fbank) {
-  Node* node = nullptr;
-  Registration* registration = nullptr;
-  if (params.nodes_to_replace == nullptr || params.nodes_to_replace->size != 1 ||
-      context->get_node_and_registration(context, params.nodes_to_replace->data[0], &node, &registration) != kTfOk) {
-    return "the runtime gave no single custom node";
-  }
-  const size_t size = node->custom_initial_data_size < 0 ? 0 : static_cast<size_t>(node->custom_initial_data_size);
-  if (const char* problem = parse_fbank_options(node->custom_initial_data, size, &fbank->options)) return problem;
-  if (const char* problem = take_tensors(*context, *node, fbank)) return problem;
+  CustomNode found;
+  if (const char* problem = find_node(context, params, &found)) return problem;
+  if (const char* problem = parse_fbank_options(found.options, found.options_bytes, &fbank->options)) return problem;
+  if (const char* problem = take_tensors(*context, *found.node, fbank)) return problem;
   return make_plan(fbank);
 }
 
@@ -107,14 +87,8 @@ int32_t prepare(Context* context, Node* node) {
   if (fbank->batch < 1 || frames < 1) return fail(context, status_text(Status::kBadShape));
   if (context->tensors[fbank->output].type != kTfFloat32) return fail(context, "the output is not float32");
   if (!fbank->scratch->reserve(fbank_scratch_bytes(fbank->options))) return fail(context, "no memory for scratch");
-  auto* size = static_cast<IntArray*>(std::malloc(sizeof(int32_t) * 4));  // the runtime takes it and calls free
-  if (size == nullptr) return fail(context, "no memory for a shape");
-  size->size = 3;
-  size->data[0] = static_cast<int32_t>(fbank->batch);
-  size->data[1] = static_cast<int32_t>(frames);
-  size->data[2] = fbank->options.num_mel_bins;
-  const int32_t status = context->resize_tensor(context, &context->tensors[fbank->output], size);
-  return status == kTfOk ? kTfOk : fail(context, "the output cannot be resized");
+  const int64_t dims[] = {fbank->batch, frames, fbank->options.num_mel_bins};
+  return resize_tensor(context, fbank->output, dims, 3) ? kTfOk : fail(context, "the output cannot be resized");
 }
 
 int32_t invoke(Context* context, Node* node) {
@@ -139,30 +113,6 @@ int32_t invoke(Context* context, Node* node) {
 }
 
 }  // namespace
-
-const char* parse_fbank_options(const void* bytes, size_t size, FbankOptions* options) {
-  Options raw;
-  if (bytes == nullptr || size != sizeof raw) return "custom options have the wrong size";
-  std::memcpy(&raw, bytes, sizeof raw);
-  if (std::memcmp(raw.magic, "VXFB", 4) != 0) return "custom options have the wrong magic";
-  if (raw.version != kFbankVersion) return status_text(Status::kBadVersion);
-  if (raw.reserved != 0 || (raw.flags & ~kAllFlags) != 0) return "custom options use a reserved field";
-  options->sample_rate_hz = raw.sample_rate_hz;
-  options->window_samples = raw.window_samples;
-  options->shift_samples = raw.shift_samples;
-  options->num_mel_bins = raw.num_mel_bins;
-  options->sample_scale = raw.sample_scale;
-  options->preemphasis = raw.preemphasis;
-  options->low_hz = raw.low_hz;
-  options->high_hz = raw.high_hz;
-  options->window = static_cast<FbankWindow>(raw.window);
-  options->round_to_power_of_two = (raw.flags & kRoundToPowerOfTwo) != 0;
-  options->remove_dc_offset = (raw.flags & kRemoveDcOffset) != 0;
-  options->use_power = (raw.flags & kUsePower) != 0;
-  options->use_log = (raw.flags & kUseLog) != 0;
-  options->mean_normalise = (raw.flags & kMeanNormalise) != 0;
-  return nullptr;
-}
 
 Registration fbank_registration() {
   Registration registration = {};

@@ -47,6 +47,28 @@ bool Scratch::reserve(size_t bytes) {
 
 Scratch::~Scratch() { ::operator delete(data_, std::align_val_t{64}); }
 
+const char* find_node(Context* context, const DelegateParams& params, CustomNode* found) {
+  Node* node = nullptr;
+  Registration* registration = nullptr;
+  if (params.nodes_to_replace == nullptr || params.nodes_to_replace->size != 1 ||
+      context->get_node_and_registration(context, params.nodes_to_replace->data[0], &node, &registration) != kTfOk ||
+      registration->custom_name == nullptr) {
+    return "the runtime gave no single custom node";
+  }
+  const size_t bytes = node->custom_initial_data_size < 0 ? 0 : static_cast<size_t>(node->custom_initial_data_size);
+  *found = {node, registration->custom_name, node->custom_initial_data, bytes};
+  return nullptr;
+}
+
+bool resize_tensor(Context* context, int32_t index, const int64_t* dims, int32_t rank) {
+  const size_t bytes = sizeof(int32_t) * (static_cast<size_t>(rank) + 1);
+  auto* size = static_cast<IntArray*>(std::malloc(bytes));  // the runtime takes it and calls free
+  if (size == nullptr) return false;
+  size->size = rank;
+  for (int32_t j = 0; j < rank; ++j) size->data[j] = static_cast<int32_t>(dims[j]);
+  return context->resize_tensor(context, &context->tensors[index], size) == kTfOk;
+}
+
 namespace {
 
 constexpr int kMaxInputs = 6;
@@ -109,20 +131,13 @@ const char* parse_options(const void* bytes, size_t size, Kernel* kernel) {
 }
 
 const char* parse_node(Context* context, const DelegateParams& params, Kernel* kernel) {
-  Node* node = nullptr;
-  Registration* registration = nullptr;
-  if (params.nodes_to_replace == nullptr || params.nodes_to_replace->size != 1 ||
-      context->get_node_and_registration(context, params.nodes_to_replace->data[0], &node, &registration) != kTfOk ||
-      registration->custom_name == nullptr) {
-    return "the runtime gave no single custom node";
-  }
+  CustomNode found;
+  if (const char* problem = find_node(context, params, &found)) return problem;
   for (const Op op : {Op::kConv2d, Op::kConv2dU8}) {
-    if (std::strcmp(registration->custom_name, name_of(op)) == 0) kernel->op = op;
+    if (std::strcmp(found.name, name_of(op)) == 0) kernel->op = op;
   }
-  const void* bytes = node->custom_initial_data;
-  const size_t size = node->custom_initial_data_size < 0 ? 0 : static_cast<size_t>(node->custom_initial_data_size);
-  if (const char* problem = parse_options(bytes, size, kernel)) return problem;
-  return take_tensors(*context, *node, kernel->op == Op::kStatsPool ? 1 : kMaxInputs, kernel);
+  if (const char* problem = parse_options(found.options, found.options_bytes, kernel)) return problem;
+  return take_tensors(*context, *found.node, kernel->op == Op::kStatsPool ? 1 : kMaxInputs, kernel);
 }
 
 const Tensor* tensor_or_null(const Context& context, int32_t index) {
@@ -172,14 +187,6 @@ Conv2dWeights weights_of(const Context& context, const Kernel& kernel) {
 int32_t fail(Context* context, const Kernel& kernel, const char* problem) {
   context->report_error(context, "%s: %s", name_of(kernel.op), problem);
   return kTfError;
-}
-
-bool resize_output(Context* context, const Kernel& kernel, const int64_t (&dims)[4]) {
-  auto* size = static_cast<IntArray*>(std::malloc(sizeof(int32_t) * 5));  // the runtime takes it and calls free
-  if (size == nullptr) return false;
-  size->size = 4;
-  for (int j = 0; j < 4; ++j) size->data[j] = static_cast<int32_t>(dims[j]);
-  return context->resize_tensor(context, &context->tensors[kernel.output], size) == kTfOk;
 }
 
 bool fit_int32(const int64_t (&dims)[4]) {
@@ -261,7 +268,8 @@ int32_t prepare_conv2d(Context* context, Kernel* kernel) {
   const char* problem =
       exact ? prepare_weights(*context, shape, kernel) : prepare_weights(*context, kernel->layer, kernel);
   if (problem != nullptr) return fail(context, *kernel, problem);
-  return resize_output(context, *kernel, dims) ? kTfOk : fail(context, *kernel, "the output cannot be resized");
+  return resize_tensor(context, kernel->output, dims, 4) ? kTfOk
+                                                         : fail(context, *kernel, "the output cannot be resized");
 }
 
 int32_t prepare_stats_pool(Context* context, Kernel* kernel) {
@@ -273,7 +281,8 @@ int32_t prepare_stats_pool(Context* context, Kernel* kernel) {
   const int64_t dims[] = {kernel->stats_pool.batch, 1, 1, 2 * kernel->stats_pool.mel * kernel->stats_pool.channels};
   if (!fit_int32(dims)) return fail(context, *kernel, status_text(Status::kBadShape));
   if (context->tensors[kernel->output].type != kTfFloat32) return fail(context, *kernel, "the output is not float32");
-  return resize_output(context, *kernel, dims) ? kTfOk : fail(context, *kernel, "the output cannot be resized");
+  return resize_tensor(context, kernel->output, dims, 4) ? kTfOk
+                                                         : fail(context, *kernel, "the output cannot be resized");
 }
 
 // Activations must have the size they had in prepare; a runtime that resized one without asking again is stopped here.

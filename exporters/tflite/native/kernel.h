@@ -56,6 +56,20 @@ struct Building {
   Scratch* scratch;
 };
 
+// The node that a delegate kernel stands for.
+struct CustomNode {
+  const Node* node;
+  const char* name;
+  const void* options;
+  size_t options_bytes;
+};
+
+// Null, or why there is none: the text is for the runtime's error message.
+const char* find_node(Context* context, const DelegateParams& params, CustomNode* found);
+
+// Gives a tensor, by its index, a new shape; false if the runtime does not take it. Sizes fit in 32 bits.
+bool resize_tensor(Context* context, int32_t index, const int64_t* dims, int32_t rank);
+
 // The registration of a delegate kernel. While nodes are being replaced, `building` says what kernels created on this
 // thread take; it is null otherwise.
 Registration kernel_registration();

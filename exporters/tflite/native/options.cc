@@ -40,6 +40,20 @@ struct StatsPoolOptions {
 };
 static_assert(sizeof(StatsPoolOptions) == 8, "the struct is the file format");
 
+struct FilterbankOptions {
+  char magic[4];
+  uint16_t version;
+  uint8_t window;
+  uint8_t flags;
+  int32_t sample_rate_hz, window_samples, shift_samples, num_mel_bins;
+  float sample_scale, preemphasis, low_hz, high_hz;
+  int32_t reserved;
+};
+static_assert(sizeof(FilterbankOptions) == 44, "the struct is the file format");
+
+enum Flag : uint8_t { kRoundToPowerOfTwo = 1, kRemoveDcOffset = 2, kUsePower = 4, kUseLog = 8, kMeanNormalise = 16 };
+constexpr uint8_t kAllFlags = 31;
+
 template <typename Options>
 const char* read(const void* bytes, size_t size, const char (&magic)[5], int32_t version, Options* options) {
   if (bytes == nullptr || size != sizeof(Options)) return "custom options have the wrong size";
@@ -95,6 +109,27 @@ const char* parse_stats_pool_options(const void* bytes, size_t size) {
   StatsPoolOptions options;
   if (const char* problem = read(bytes, size, "VXSP", kStatsPoolVersion, &options)) return problem;
   return options.reserved != 0 ? kReserved : nullptr;
+}
+
+const char* parse_fbank_options(const void* bytes, size_t size, FbankOptions* options) {
+  FilterbankOptions raw;
+  if (const char* problem = read(bytes, size, "VXFB", kFbankVersion, &raw)) return problem;
+  if (raw.reserved != 0 || (raw.flags & ~kAllFlags) != 0) return kReserved;
+  options->sample_rate_hz = raw.sample_rate_hz;
+  options->window_samples = raw.window_samples;
+  options->shift_samples = raw.shift_samples;
+  options->num_mel_bins = raw.num_mel_bins;
+  options->sample_scale = raw.sample_scale;
+  options->preemphasis = raw.preemphasis;
+  options->low_hz = raw.low_hz;
+  options->high_hz = raw.high_hz;
+  options->window = static_cast<FbankWindow>(raw.window);
+  options->round_to_power_of_two = (raw.flags & kRoundToPowerOfTwo) != 0;
+  options->remove_dc_offset = (raw.flags & kRemoveDcOffset) != 0;
+  options->use_power = (raw.flags & kUsePower) != 0;
+  options->use_log = (raw.flags & kUseLog) != 0;
+  options->mean_normalise = (raw.flags & kMeanNormalise) != 0;
+  return nullptr;
 }
 
 }  // namespace voxpress::tflite

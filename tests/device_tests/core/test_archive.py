@@ -49,7 +49,8 @@ def test_a_zip_is_unpacked_once_and_replaced_by_another(signed: Signed, archive:
     first = open_bundle(archive, public_pem(), storage=str(storage))
     (unpacked,) = place.iterdir()
     stamps = {path: path.stat().st_mtime_ns for path in unpacked.rglob("*")}
-    (place / f"{unpacked.name}.part").mkdir()  # of a process that was killed
+    for left in (unpacked.name, "other", "other.part"):  # of processes that were killed
+        (place / f"{left}.part").mkdir()
     open_bundle(archive, public_pem(), storage=str(storage)).close()
     assert {path: path.stat().st_mtime_ns for path in unpacked.rglob("*")} == stamps
     newer = tmp_path / "newer.zip"
@@ -91,6 +92,8 @@ def other_byte(content: dict[str, bytes], name: str) -> None:
     ("change", "reason"),
     [
         (lambda content: other_byte(content, "models/tiny-4bit.pte"), ":models/tiny-4bit.pte: expected sha256 "),
+        # An app does not unpack this one, but what was changed is no release.
+        (lambda content: other_byte(content, "golden/utterance.wav"), ":golden/utterance.wav: expected sha256 "),
         (lambda content: other_byte(content, "manifest.json"), "found a signature of other bytes"),
         (lambda content: content.pop("signature.json"), ":signature.json: expected an entry of the bundle, found none"),
         (lambda content: content.pop("models/tiny-4bit.pte"), ":models/tiny-4bit.pte: expected an entry of the bundle"),
@@ -113,6 +116,17 @@ def test_a_compressed_zip_is_refused(archive: Path, tmp_path: Path) -> None:
     assert refused(archive, tmp_path / "storage") == (
         f"{archive}: expected a bundle's zip as voxpress release writes it, found a compressed entry"
     )
+
+
+def test_bytes_that_belong_to_no_entry_are_refused(archive: Path, tmp_path: Path) -> None:
+    whole = archive.read_bytes()
+    (table_at,) = struct.unpack_from("<I", whole, len(whole) - 6)
+    hidden = b"hidden"
+    moved = bytearray(whole[:table_at] + hidden + whole[table_at:])
+    struct.pack_into("<I", moved, len(moved) - 6, table_at + len(hidden))
+    archive.write_bytes(moved)
+    zipfile.ZipFile(archive).close()  # others read it
+    assert refused(archive, tmp_path / "storage").endswith("found one that is cut or damaged")
 
 
 def test_broken_zips_are_refused(archive: Path, tmp_path: Path) -> None:
