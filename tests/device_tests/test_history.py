@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from device_tests.gates import Verdicts
-from device_tests.history import append, read_trend
+from device_tests.gates import GateResult, Verdicts
+from device_tests.history import append, read_trend, trend_tables
 from device_tests.records import BundleIdentity
 from device_tests.report.build import build_report
 from device_tests.report.figures import Report
@@ -16,10 +18,11 @@ from tests.device_tests.report.run_factory import make_run
 NONE = Verdicts(gates="g", results=())
 
 
-@pytest.fixture
-def report(tmp_path: Path) -> Report:
-    made = make_run(tmp_path / "run", bits=("fp32", "4bit"), formats=("pte",))
-    return build_report(made.run, made.folder, made.reference, made.artifacts, made.trials, tmp_path / "out", title="t")
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    folder = tmp_path_factory.mktemp("run")
+    made = make_run(folder / "run", bits=("fp32", "4bit"), formats=("pte",))
+    return build_report(made.run, made.folder, made.reference, made.artifacts, made.trials, folder / "out", title="t")
 
 
 def version(report: Report, number: str, days: int, **fields: object) -> Report:
@@ -62,6 +65,34 @@ def test_regressions_are_flagged(tmp_path: Path, report: Report) -> None:
     assert set(found) == {"latency ratio", "EER", "file bytes"}
     assert (found["EER"].before_version, found["EER"].version) == ("1.0.0", "1.1.0")
     assert "4bit.pte" in found["EER"].line()
+
+
+def test_only_what_compares_is_compared(tmp_path: Path, report: Report) -> None:
+    store = tmp_path / "history.sqlite"
+    model = next(one for one in report.models if one.file == "4bit.pte")
+    assert model.latency.ratio_high is not None
+    ratios = dict.fromkeys(("ratio", "ratio_low", "ratio_high"), 3 * model.latency.ratio_high)
+    slow = model.latency.model_copy(update=ratios)
+    wrong = model.device.model_copy(update={"eer": 0.9})
+    worse = version(report, "1.1.0", 1, latency=slow, device=wrong)
+    protocol = report.protocol.model_copy(update={"threads": 2})
+    elsewhere = worse.model_copy(update={"trials_sha256": "other trials", "protocol": protocol})
+    append(store, version(report, "1.0.0", 0), NONE)
+    append(store, elsewhere, NONE)
+    assert read_trend(store).regressions == ()
+
+    shaken = GateResult(gate="validity", subject="4bit.pte", verdict="failed", limit="steady timings", found="others")
+    third = worse.model_copy(update={"started_at": worse.started_at + timedelta(days=1)})
+    append(store, third, Verdicts(gates="g", results=(shaken,)))
+    trend = read_trend(store)
+    # What lies between and does not compare is passed over; timings that are not valid are shown, and not compared.
+    assert {(one.figure, one.before_version) for one in trend.regressions} == {
+        ("EER", "1.0.0"),
+        ("failed gates", "1.0.0"),
+    }
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(*trend_tables(trend))
+    assert f"{ratios['ratio']:.3f} invalid" in console.export_text()
 
 
 def test_timings_that_mean_nothing_are_not_kept(tmp_path: Path, report: Report) -> None:
