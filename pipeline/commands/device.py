@@ -215,7 +215,7 @@ def package(
     """Everything that a farm needs to run a bundle: the job, test specs, and arguments of its command line."""
     from device_tests.bundle_run import SpeechChoice, prepared_bundle
     from device_tests.drive.choose import build_named
-    from device_tests.drive.farm import FarmApps, aws_package, firebase_package, write_job
+    from device_tests.drive.farm import FarmApps, aws_package, firebase_devices, firebase_package, write_job
     from device_tests.records import Protocol
     from pipeline.errors import InputError
     from pipeline.progress import Progress
@@ -226,6 +226,8 @@ def package(
         raise InputError("--platform", expected="android or ios", found=platform)
     apps = FarmApps(app_file, tests)
     apps.check("ios" if platform == "ios" else "android")
+    if farm == "firebase":
+        firebase_devices("ios" if platform == "ios" else "android", farm_device or ())
     progress = Progress()
     protocol = Protocol(
         warmup=warmup,
