@@ -52,6 +52,14 @@ CREATE TABLE IF NOT EXISTS results (
 )
 """
 
+# Version 1 did not say what a result compares with, so that its results compare with no later ones.
+_FROM_VERSION_1 = """
+ALTER TABLE results ADD COLUMN trials TEXT NOT NULL DEFAULT '';
+ALTER TABLE results ADD COLUMN protocol TEXT NOT NULL DEFAULT '';
+ALTER TABLE results ADD COLUMN timings_valid INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;
+"""
+
 
 class Regression(BaseModel):
     """A figure that is worse than that of the version before."""
@@ -106,6 +114,13 @@ class Trend(BaseModel):
 
     rows: tuple[TrendRow, ...]
     regressions: tuple[Regression, ...]
+
+
+def check(store: Path) -> None:
+    """Raise InputError if there is something at `store` that results cannot be added to."""
+    if store.exists():
+        with _opened(store):
+            pass
 
 
 def append(store: Path, report: Report, verdicts: Verdicts) -> None:
@@ -235,7 +250,9 @@ def _opened(store: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(store, timeout=30)) as database, database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
+            if version == 1:
+                database.executescript(_FROM_VERSION_1)
+            elif version not in (0, _VERSION):
                 raise InputError(store, expected=f"a history of version {_VERSION}", found=f"version {version}")
             database.execute(_SCHEMA)
             database.execute(f"PRAGMA user_version = {_VERSION}")

@@ -91,11 +91,14 @@ def run(
     from device_tests.drive.adb import AdbSettings
     from device_tests.drive.choose import Choice, chosen_devices
     from device_tests.gates import DEFAULT_GATES, read_gates
+    from device_tests.history import check
     from device_tests.records import Protocol
     from pipeline.progress import Progress
 
     progress = Progress()
-    read_gates(gates or DEFAULT_GATES, "host")  # before hours of running, not after
+    # Before hours of running, not after.
+    read_gates(gates or DEFAULT_GATES, "host")
+    check(history)
     settings = AdbSettings(max_start_celsius=max_celsius, cool_down_seconds=cool_down_seconds, app=android_app)
     devices = chosen_devices(device or ["host"], Choice(build=build, adb=settings, ios_app=ios_app))
     protocol = Protocol(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from device_tests.gates import GateResult, Verdicts
-from device_tests.history import append, read_trend, trend_tables
+from device_tests.history import append, check, read_trend, trend_tables
 from device_tests.records import BundleIdentity
 from device_tests.report.build import build_report
 from device_tests.report.figures import Report
@@ -101,6 +103,22 @@ def test_timings_that_mean_nothing_are_not_kept(tmp_path: Path, report: Report) 
     assert {row.latency_ratio for row in read_trend(store).rows} == {None}
 
 
+def test_a_store_of_version_1_is_gone_on_with(tmp_path: Path, report: Report) -> None:
+    store = tmp_path / "history.sqlite"
+    append(store, version(report, "1.0.0", 0), NONE)
+    with closing(sqlite3.connect(store)) as database, database:
+        for column in ("trials", "protocol", "timings_valid"):
+            database.execute(f"ALTER TABLE results DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 1")
+    append(store, version(report, "1.1.0", 1), NONE)
+    rows = [row for row in read_trend(store).rows if row.file == "4bit.pte"]
+    assert [(row.version, row.timings_valid) for row in rows] == [("1.0.0", False), ("1.1.0", True)]
+    with closing(sqlite3.connect(store)) as database, database:
+        database.execute("PRAGMA user_version = 3")
+    with pytest.raises(InputError, match="expected a history of version 2, found version 3"):
+        check(store)
+
+
 def test_a_store_that_is_none(tmp_path: Path, report: Report) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_trend(tmp_path / "none.sqlite")
@@ -108,4 +126,4 @@ def test_a_store_that_is_none(tmp_path: Path, report: Report) -> None:
     with pytest.raises(InputError, match=r"bad\.sqlite: expected a history"):
         read_trend(tmp_path / "bad.sqlite")
     with pytest.raises(InputError, match=r"bad\.sqlite: expected a history"):
-        append(tmp_path / "bad.sqlite", report, NONE)
+        check(tmp_path / "bad.sqlite")
