@@ -114,8 +114,9 @@ def run(
         base = out / f"{prepared.manifest.name}-{prepared.manifest.version}"
         folders = [(one, base / re.sub(r"[^A-Za-z0-9_.-]", "-", one.name)) for one in devices]
         errors = _run_all(folders, prepared, protocol)
-    judged = [_judge(folder, gates, history) for one, folder in folders if one.name not in errors]
-    _finish(judged, [folder for _, folder in folders], json=json, errors=list(errors.values()))
+    done = [folder for one, folder in folders if one.name not in errors]
+    judged = [_judge(folder, gates, history) for folder in done]
+    _finish(judged, done, json=json, errors=list(errors.values()))
 
 
 def _run_all(folders: list[tuple[Device, Path]], prepared: PreparedBundle, protocol: Protocol) -> dict[str, Exception]:
