@@ -79,8 +79,8 @@ class Regression(BaseModel):
     def line(self) -> str:
         """On one line."""
         return (
-            f"{self.device}: {self.file}: {self.figure} went from {self.before:.4g} in {self.before_version} to "
-            f"{self.now:.4g} in {self.version}: {self.why}"
+            f"{self.device}: {self.file}: {self.figure} went from {_figure(self.before)} in {self.before_version} to "
+            f"{_figure(self.now)} in {self.version}: {self.why}"
         )
 
 
@@ -207,9 +207,13 @@ def trend_tables(trend: Trend) -> list[Table]:
         return [table]
     worse = Table("regression of", "device", "file", "from", "to", "before", "now", "why")
     for one in trend.regressions:
-        figures = (f"{one.before:.4g}", f"{one.now:.4g}")
+        figures = (_figure(one.before), _figure(one.now))
         worse.add_row(one.figure, one.device, one.file, one.before_version, one.version, *figures, one.why)
     return [table, worse]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _regressions(earlier: Sequence[TrendRow], now: TrendRow) -> Iterator[Regression]:

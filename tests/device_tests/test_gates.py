@@ -11,6 +11,7 @@ from device_tests.report.build import build_report
 from device_tests.report.figures import Report
 from device_tests.report.junit import junit_xml
 from pipeline.errors import InputError
+from pipeline.recipe import load_recipe
 from tests.device_tests.report.run_factory import make_run
 
 
@@ -46,6 +47,11 @@ def verdict(report: Report, limits: Gates, subject: str, gate: str) -> GateResul
 
 def test_what_is_as_promised_passes(report: Report) -> None:
     assert [one.line() for one in judge(report, gates()).failed] == []
+
+
+def test_the_recipe_that_limits_were_measured_with_is_one() -> None:
+    recipe = load_recipe(str(DEFAULT_GATES.parent / "examples" / "resnet34-fast.toml"))
+    assert recipe.export.modes == ("exact", "fast")
 
 
 def test_every_class_has_gates() -> None:

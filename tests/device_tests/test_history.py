@@ -67,6 +67,7 @@ def test_regressions_are_flagged(tmp_path: Path, report: Report) -> None:
     assert set(found) == {"latency ratio", "EER", "file bytes"}
     assert (found["EER"].before_version, found["EER"].version) == ("1.0.0", "1.1.0")
     assert "4bit.pte" in found["EER"].line()
+    assert f"{model.file_bytes + 1:,} in 1.1.0" in found["file bytes"].line()
 
 
 def test_only_what_compares_is_compared(tmp_path: Path, report: Report) -> None:
