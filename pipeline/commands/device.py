@@ -167,10 +167,10 @@ def report(
 @app.command("gates", epilog="Example: voxpress device gates out/device-runs/speaker-1.0.0/host* > gates.toml")
 def write_gates(runs: Annotated[list[Path], typer.Argument(help="Folders of at least two reported runs.")]) -> None:
     """Limits for latency and memory ratios, from how far they spread over runs of one class of device."""
-    from device_tests.gates import gates_from
+    from device_tests.gates import gates_from, read_verdicts
     from device_tests.report.build import read_report
 
-    typer.echo(gates_from([read_report(folder) for folder in runs]))
+    typer.echo(gates_from([(read_report(folder), read_verdicts(folder)) for folder in runs]))
 
 
 @app.command(epilog="Example: voxpress device trend --bundle speaker --device host")
