@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from calibration.llr import LlrMap
 from calibration.ranges import Mode
@@ -127,6 +127,13 @@ class Calibration(_Frozen):
     refused: tuple[RefusedRate, ...]
     flips: ReferenceFlips | None = None
     groups: tuple[GroupFigures, ...] = ()
+
+    @model_validator(mode="after")
+    def _cohort_where_scores_need_one(self) -> Calibration:
+        wanted = self.score == "as-norm"
+        if (self.cohort is not None) != wanted:
+            raise ValueError(f"{self.score} scores {'without' if wanted else 'with'} a cohort")
+        return self
 
     def threshold(self, name: str) -> Threshold | None:
         """The threshold of an operating point; None if the trials do not support it or it was not asked for."""

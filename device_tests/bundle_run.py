@@ -300,13 +300,12 @@ def thresholds(manifest: Manifest) -> dict[str, StoredThreshold]:
     found: dict[str, StoredThreshold] = {}
     for calibration in manifest.calibrations:
         at_eer = [one.threshold for one in calibration.thresholds if one.name == "eer"]
-        info = calibration.cohort_info
-        if not at_eer or (calibration.score == "as-norm" and (calibration.cohort is None or info is None)):
+        if not at_eer:
             continue
         stored = StoredThreshold(
             threshold=at_eer[0],
-            cohort=_cohort_name(calibration) if calibration.score == "as-norm" else None,
-            top=info.top if info is not None and calibration.score == "as-norm" else None,
+            cohort=None if calibration.cohort is None else _cohort_name(calibration),
+            top=None if calibration.cohort_info is None else calibration.cohort_info.top,
         )
         found |= {Path(name).name: stored for name in calibration.models}
     return found

@@ -18,7 +18,7 @@ from device_tests.records import DeviceClass
 from device_tests.report.decision import ScoreKind
 from device_tests.report.figures import ModelFigures, Report
 from pipeline.errors import InputError
-from pipeline.files import first_problem, write_atomically
+from pipeline.files import first_problem, read_json, write_atomically
 
 DEFAULT_GATES = Path(__file__).with_name("gates.toml")
 VERDICTS_FILE = "verdicts.json"
@@ -162,11 +162,17 @@ def judge(report: Report, gates: Gates) -> Verdicts:
     return Verdicts(gates=gates.source, results=tuple(results))
 
 
-def gates_from(reports: Sequence[Report]) -> str:
+def read_verdicts(folder: Path) -> Verdicts:
+    """The `verdicts.json` of a run's folder. Raises InputError if it is missing or malformed."""
+    return read_json(folder / VERDICTS_FILE, Verdicts, what="the verdicts on a run")
+
+
+def gates_from(judged: Sequence[tuple[Report, Verdicts]]) -> str:
     """Entries of gates.toml for the ratios of some runs of one class: medians, and tolerances of 3 times the spread.
 
-    Raises InputError if there are fewer than two runs, of several classes, or without valid timings.
+    Raises InputError if there are fewer than two runs, of several classes, or with timings that are not valid.
     """
+    reports = [report for report, _ in judged]
     classes = sorted({report.device_class for report in reports})
     if len(reports) < 2 or len(classes) != 1 or not all(report.latency_valid for report in reports):
         raise InputError(
@@ -174,6 +180,11 @@ def gates_from(reports: Sequence[Report]) -> str:
             expected="at least two runs of one class of device with timings that mean something",
             found=f"{len(reports)} of {', '.join(classes) or 'none'}",
         )
+    for report, verdicts in judged:
+        for result in verdicts.failed:
+            if result.gate == "validity":
+                wanted = f"valid timings of {result.subject} on {report.device}"
+                raise InputError("device gates", expected=wanted, found=result.found)
     seen: dict[tuple[str, str], list[float]] = {}
     for report in reports:
         for model in report.models:
@@ -182,6 +193,9 @@ def gates_from(reports: Sequence[Report]) -> str:
                     seen.setdefault((table, model.variant), []).append(value)
     lines = []
     for (table, key), values in sorted(seen.items()):
+        if len(values) < 2:
+            lines += [f"# {table} of {key}: in one run only, which shows no spread", ""]
+            continue
         spread = max(max(values) - min(values), 1e-4)
         expected = sorted(values)[len(values) // 2]
         lines += [

@@ -1,10 +1,14 @@
-"""Runs over time: one SQLite file, a row for each model file of each run, and what got worse between versions."""
+"""Runs over time: one SQLite file, a row for each model file of each run, and what got worse between versions.
+
+A result is compared with the last one before it that it can be compared with: error rates with those on the same
+trials, latency ratios with those of the same protocol, and only where both timings are valid.
+"""
 
 from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from device_tests.gates import Verdicts
 from device_tests.report.figures import Report
 from pipeline.errors import InputError
 
-_VERSION = 1
+_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
@@ -41,8 +45,19 @@ CREATE TABLE IF NOT EXISTS results (
   ratio_high REAL,
   peak_bytes INTEGER NOT NULL,
   failed_gates INTEGER NOT NULL,
+  trials TEXT NOT NULL,           -- which trials, and how far utterances were cut
+  protocol TEXT NOT NULL,         -- what a latency ratio hangs on besides
+  timings_valid INTEGER NOT NULL, -- 0: the gate of validity failed, or timings mean nothing
   PRIMARY KEY (run, file)
 )
+"""
+
+# Version 1 did not say what a result compares with, so that its results compare with no later ones.
+_FROM_VERSION_1 = """
+ALTER TABLE results ADD COLUMN trials TEXT NOT NULL DEFAULT '';
+ALTER TABLE results ADD COLUMN protocol TEXT NOT NULL DEFAULT '';
+ALTER TABLE results ADD COLUMN timings_valid INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;
 """
 
 
@@ -64,8 +79,8 @@ class Regression(BaseModel):
     def line(self) -> str:
         """On one line."""
         return (
-            f"{self.device}: {self.file}: {self.figure} went from {self.before:.4g} in {self.before_version} to "
-            f"{self.now:.4g} in {self.version}: {self.why}"
+            f"{self.device}: {self.file}: {self.figure} went from {_figure(self.before)} in {self.before_version} to "
+            f"{_figure(self.now)} in {self.version}: {self.why}"
         )
 
 
@@ -87,10 +102,13 @@ class TrendRow(BaseModel):
     ratio_low: float | None
     ratio_high: float | None
     failed_gates: int
+    trials: str
+    protocol: str
+    timings_valid: bool
 
 
 class Trend(BaseModel):
-    """Results in the order they were made, and regressions between neighbouring versions."""
+    """Results in the order they were made, and what is worse in one than in the one before that it compares with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -98,16 +116,26 @@ class Trend(BaseModel):
     regressions: tuple[Regression, ...]
 
 
+def check(store: Path) -> None:
+    """Raise InputError if there is something at `store` that results cannot be added to."""
+    if store.exists():
+        with _opened(store):
+            pass
+
+
 def append(store: Path, report: Report, verdicts: Verdicts) -> None:
     """Add a run's results; a run that is there already is replaced. Raises InputError if `store` is no such file."""
     bundle = report.bundle
     name, version = (bundle.name, bundle.version) if bundle is not None else (report.title, "0.0.0")
     started = report.started_at.isoformat()
+    how = report.protocol
+    trials = f"{report.trials_sha256} {how.crop_seconds or 'whole'}"
+    protocol = f"threads {how.threads}, frames {how.speed_frames}, low memory {how.low_memory}"
     with _opened(store) as database:
         for model in report.models:
             timed = report.latency_valid
             database.execute(
-                f"INSERT OR REPLACE INTO results VALUES ({','.join('?' * 22)})",
+                f"INSERT OR REPLACE INTO results VALUES ({','.join('?' * 25)})",
                 (
                     f"{report.device} {started} {name} {version}",
                     started,
@@ -131,6 +159,9 @@ def append(store: Path, report: Report, verdicts: Verdicts) -> None:
                     model.latency.ratio_high if timed else None,
                     model.memory.peak_bytes,
                     sum(result.subject == model.file for result in verdicts.failed),
+                    trials,
+                    protocol,
+                    timed and not any((one.subject, one.gate) == (model.file, "validity") for one in verdicts.failed),
                 ),
             )
 
@@ -147,12 +178,12 @@ def read_trend(store: Path, *, bundle: str | None = None, device: str | None = N
             (bundle, device),
         ).fetchall()
     rows = [TrendRow.model_validate(dict(zip(TrendRow.model_fields, values, strict=True))) for values in found]
-    regressions = [
-        regression
-        for before, now in itertools.pairwise(rows)
-        if (before.device, before.bundle, before.file) == (now.device, now.bundle, now.file)
-        for regression in _regressions(before, now)
-    ]
+    regressions: list[Regression] = []
+    for _, group in itertools.groupby(rows, key=lambda row: (row.device, row.bundle, row.file)):
+        earlier: list[TrendRow] = []
+        for row in group:
+            regressions += _regressions(earlier, row)
+            earlier.append(row)
     return Trend(rows=tuple(rows), regressions=tuple(regressions))
 
 
@@ -169,25 +200,24 @@ def trend_tables(trend: Trend) -> list[Table]:
             f"{100 * row.eer:.2f}",
             f"{100 * row.eer_low:.2f}–{100 * row.eer_high:.2f}",
             f"{row.file_bytes:,}",
-            "–" if row.latency_ratio is None else f"{row.latency_ratio:.3f}",
+            "–" if row.latency_ratio is None else f"{row.latency_ratio:.3f}{'' if row.timings_valid else ' invalid'}",
             str(row.failed_gates),
         )
     if not trend.regressions:
         return [table]
     worse = Table("regression of", "device", "file", "from", "to", "before", "now", "why")
     for one in trend.regressions:
-        figures = (f"{one.before:.4g}", f"{one.now:.4g}")
+        figures = (_figure(one.before), _figure(one.now))
         worse.add_row(one.figure, one.device, one.file, one.before_version, one.version, *figures, one.why)
     return [table, worse]
 
 
-def trend_json(trend: Trend) -> str:
-    """The trend as JSON text."""
-    return trend.model_dump_json(indent=1)
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-def _regressions(before: TrendRow, now: TrendRow) -> Iterator[Regression]:
-    def worse(figure: str, old: float, new: float, why: str) -> Regression:
+def _regressions(earlier: Sequence[TrendRow], now: TrendRow) -> Iterator[Regression]:
+    def worse(figure: str, before: TrendRow, old: float, new: float, why: str) -> Regression:
         return Regression(
             device=now.device,
             bundle=now.bundle,
@@ -200,17 +230,22 @@ def _regressions(before: TrendRow, now: TrendRow) -> Iterator[Regression]:
             why=why,
         )
 
+    def last(like: Callable[[TrendRow], bool]) -> TrendRow | None:
+        return next((row for row in reversed(earlier) if like(row)), None)
+
+    timed = last(lambda row: row.timings_valid and row.protocol == now.protocol) if now.timings_valid else None
     # Ratios spread; they are worse only where their ranges over rounds no longer meet.
-    if now.ratio_low is not None and before.ratio_high is not None and now.ratio_low > before.ratio_high:
-        old, new = before.latency_ratio or 0.0, now.latency_ratio or 0.0
-        yield worse("latency ratio", old, new, "ranges over rounds do not meet")
-    if now.file_bytes > before.file_bytes:
-        yield worse("file bytes", before.file_bytes, now.file_bytes, "larger")
+    if timed and now.ratio_low is not None and timed.ratio_high is not None and now.ratio_low > timed.ratio_high:
+        old, new = timed.latency_ratio or 0.0, now.latency_ratio or 0.0
+        yield worse("latency ratio", timed, old, new, "ranges over rounds do not meet")
+    if earlier and now.file_bytes > earlier[-1].file_bytes:
+        yield worse("file bytes", earlier[-1], earlier[-1].file_bytes, now.file_bytes, "larger")
+    scored = last(lambda row: row.trials == now.trials)
     # Two networks on the same trials: not the paired interval, which a store of figures cannot give.
-    if now.eer > before.eer_high:
-        yield worse("EER", before.eer, now.eer, "above the interval of the version before")
-    if now.failed_gates > before.failed_gates:
-        yield worse("failed gates", before.failed_gates, now.failed_gates, "more gates fail")
+    if scored and now.eer > scored.eer_high:
+        yield worse("EER", scored, scored.eer, now.eer, "above the interval of the version before")
+    if scored and now.failed_gates > scored.failed_gates:
+        yield worse("failed gates", scored, scored.failed_gates, now.failed_gates, "more gates fail")
 
 
 @contextmanager
@@ -219,7 +254,9 @@ def _opened(store: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(store, timeout=30)) as database, database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
+            if version == 1:
+                database.executescript(_FROM_VERSION_1)
+            elif version not in (0, _VERSION):
                 raise InputError(store, expected=f"a history of version {_VERSION}", found=f"version {version}")
             database.execute(_SCHEMA)
             database.execute(f"PRAGMA user_version = {_VERSION}")

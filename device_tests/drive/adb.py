@@ -69,7 +69,7 @@ class _LostError(Exception):
 
 def android_build(model_format: ModelFormat) -> Build:
     """The build for arm64 Android in build/android-arm64. Raises MissingToolError if it is not there."""
-    how = "cmake with device_tests/harness/cmake/android-arm64.cmake"
+    how = "build it as device_tests/harness/cmake/android-arm64.cmake says"
     return build_in(ANDROID_BUILD / "native", ANDROID_BUILD / "runtime", model_format, made_by=how)
 
 

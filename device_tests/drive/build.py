@@ -63,7 +63,7 @@ def host_build(model_format: ModelFormat) -> Build:
 
 def aarch64_build(model_format: ModelFormat, folder: Path = AARCH64_FOLDER) -> Build:
     """The build for 64-bit ARM Linux. Raises MissingToolError, saying how to make it, if it is not there."""
-    return build_in(folder / "native", folder / "runtime", model_format, made_by="make aarch64")
+    return build_in(folder / "native", folder / "runtime", model_format, made_by="run `make aarch64`")
 
 
 def build_in(native: Path, runtime: Path, model_format: ModelFormat, *, made_by: str) -> Build:
@@ -73,7 +73,8 @@ def build_in(native: Path, runtime: Path, model_format: ModelFormat, *, made_by:
     """
     runner = _existing(native / f"voxpress_{model_format}_runner", made_by)
     if model_format == "pte":
-        return Build(runner, _shared_libraries(_existing(runtime / "executorch" / "lib", made_by)))
+        # Where ExecuTorch is linked into the runner, as for phones, there are no libraries.
+        return Build(runner, _shared_libraries(runtime / "executorch" / "lib"))
     litert = _existing(runtime / "ai_edge_litert" / _LITERT, made_by)
     wheels = sorted(runtime.glob("wheels/ai_edge_litert-*.whl"))
     return Build(
@@ -86,7 +87,7 @@ def build_in(native: Path, runtime: Path, model_format: ModelFormat, *, made_by:
 
 def _existing(path: Path, made_by: str) -> Path:
     if not path.exists():
-        raise MissingToolError(f"{path}: expected a build for the device, found none; run `{made_by}`")
+        raise MissingToolError(f"{path}: expected a build for the device, found none; {made_by}")
     return path
 
 

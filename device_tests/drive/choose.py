@@ -37,7 +37,7 @@ def build_named(name: str) -> Callable[[ModelFormat], Build]:
     folder = Path(name)
     if not folder.is_dir():
         raise InputError("--build", expected=f"{', '.join(known)} or a folder", found=name)
-    return functools.partial(build_in, folder / "native", folder / "runtime", made_by="cmake")
+    return functools.partial(build_in, folder / "native", folder / "runtime", made_by="build it with cmake")
 
 
 def known_devices(choice: Choice) -> list[Device]:

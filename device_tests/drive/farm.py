@@ -209,8 +209,8 @@ def aws_package(folder: Path, job: Job, apps: FarmApps) -> list[Path]:
     run = {
         "name": f"{job.bundle.name} {job.bundle.version}",
         "uploads": [
-            {"file": str(apps.app), "type": kinds[0]},
-            {"file": str(apps.tests), "type": f"{kinds[1]}_TEST_PACKAGE"},
+            {"file": str(apps.app.resolve()), "type": kinds[0]},
+            {"file": str(apps.tests.resolve()), "type": f"{kinds[1]}_TEST_PACKAGE"},
             {"file": spec.name, "type": f"{kinds[1]}_TEST_SPEC"},
             {"file": archive.name, "type": "EXTERNAL_DATA"},
         ],
@@ -260,19 +260,27 @@ def _aws_spec(platform: Platform) -> dict[str, object]:
     }
 
 
+def firebase_devices(platform: Platform, devices: Sequence[str]) -> list[dict[str, str]]:
+    """Devices as gcloud takes them. Raises InputError for another platform than android, none, or a malformed one."""
+    if platform != "android":
+        raise InputError("--platform", expected="android, for firebase", found=platform)
+    if not devices:
+        raise InputError("--farm-device", expected="model=ID,version=NUMBER, once or more", found="none")
+    return [_firebase_device(one) for one in devices]
+
+
 def firebase_package(folder: Path, job: Job, apps: FarmApps, devices: Sequence[str]) -> list[Path]:
     """Write what Firebase Test Lab takes: `job.zip` and an argument file for gcloud, with the command in it."""
-    if job.platform != "android":
-        raise InputError("--farm firebase", expected="--platform android", found=f"--platform {job.platform}")
+    chosen = firebase_devices(job.platform, devices)
     apps.check(job.platform)
     archive = _zip_job(folder)
     arguments = folder / "gcloud.yaml"
     content = {
         "voxpress": {
             "type": "instrumentation",
-            "app": str(apps.app),
-            "test": str(apps.tests),
-            "device": [_firebase_device(one) for one in devices],
+            "app": str(apps.app.resolve()),
+            "test": str(apps.tests.resolve()),
+            "device": chosen,
             "other-files": {f"{_SHARED_FOLDER}/job.zip": archive.name},
             "environment-variables": {"voxpressJob": f"{_SHARED_FOLDER}/job.zip"},
             "directories-to-pull": [f"{_SHARED_FOLDER}/results"],
@@ -364,7 +372,8 @@ def _record(
     except VoxPressError as error:
         log, said = folder / "log.txt", []
         if log.is_file() and not (folder / ENGINE_FILE).exists():
-            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            said = [line for line in lines if not line.startswith("progress ")]
         place = "/".join(folder.parts[-3:] if folder.parts[-3:-2] == ("rounds",) else folder.parts[-2:])
         missing.append(f"{place}: {said[-1] if said else str(error).partition(': ')[2]}")
         return None

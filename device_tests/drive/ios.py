@@ -210,7 +210,9 @@ def _devicectl(words: Sequence[str], name: str) -> tuple[str, dict[str, Any]]:
     """Run devicectl: what it and an app said, and its JSON answer. Raises VoxPressError with its own description."""
     with tempfile.TemporaryDirectory(prefix="voxpress-") as folder:
         answer_file = Path(folder) / "answer.json"
-        done = _run(["xcrun", "devicectl", *words[:2], "--json-output", str(answer_file), *words[2:]])
+        # Options follow the whole of the command's name, and what follows the app's name is the app's.
+        at = next((index for index, word in enumerate(words) if word.startswith("--")), len(words))
+        done = _run(["xcrun", "devicectl", *words[:at], "--json-output", str(answer_file), *words[at:]])
         try:
             answer = json.loads(answer_file.read_text(encoding="utf-8")) if answer_file.is_file() else {}
         except json.JSONDecodeError as error:

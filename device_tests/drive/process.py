@@ -102,6 +102,10 @@ class EmulatedDevice:
         """See `Device`."""
         if missing := _missing_for_emulation():
             return f"not usable here: {missing}"
+        try:
+            self.builds("tflite")
+        except MissingToolError as error:
+            return f"not usable here: {error}"
         return f"64-bit ARM Linux under {EMULATOR}, {EMULATED_CPU}; timings mean nothing"
 
     @contextmanager

@@ -124,8 +124,6 @@ def run_on_device(
     started_at = datetime.now(UTC)
     with device.open() as session:
         engines = {model.format: session.engine_digest(model.format) for model in models}
-        # From here on the folder's old results no longer belong together.
-        (out / RUN_FILE).unlink(missing_ok=True)
         parts = _Parts(
             folder=out / _PARTS,
             key=_Key(
@@ -155,6 +153,8 @@ def run_on_device(
         for model in models:
             name = model.path.name
             shutil.copyfile(parts.accuracy_folder(name) / EMBEDDINGS_FILE, folder / f"{name}.safetensors")
+        # From here on the folder's old results, which nothing touched so far, no longer belong together.
+        (out / RUN_FILE).unlink(missing_ok=True)
     measured = tuple(
         ModelRun(
             file=model.path.name,

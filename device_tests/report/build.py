@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -181,6 +182,7 @@ def build_report(
         latency_valid=run.latency_valid,
         bundle=run.bundle,
         front_end_difference=golden.front_end_difference if golden is not None else None,
+        trials_sha256=_trials_sha256(trials),
         reference=reference_figures,
         reference_label=reference_label,
         models=tuple(figures),
@@ -223,6 +225,11 @@ class _Resampled:
 
     eer: NDArray[np.float64]
     min_dcf: NDArray[np.float64]
+
+
+def _trials_sha256(trials: Sequence[Trial]) -> str:
+    lines = sorted(f"{int(trial.target)} {trial.enrolment} {trial.test}\n" for trial in trials)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _difference(

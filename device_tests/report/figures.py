@@ -153,6 +153,7 @@ class Report(_Frozen):
     front_end_difference: float | None = Field(
         default=None, description="largest |features made here of the golden wav - the bundle's golden features|"
     )
+    trials_sha256: str = Field(default="", description="of the trials, as sorted lines `<0 or 1> <enrolment> <test>`")
     reference: Evaluation
     reference_label: str = Field(default="fp32", description="the label of what all files are compared with")
     models: tuple[ModelFigures, ...]

@@ -115,6 +115,13 @@ class BundledCalibration(_Frozen):
     cllr: float
     thresholds: tuple[Threshold, ...]
 
+    @model_validator(mode="after")
+    def _cohort_where_scores_need_one(self) -> BundledCalibration:
+        wanted = self.score == "as-norm"
+        if (self.cohort is not None, self.cohort_info is not None) != (wanted, wanted):
+            raise ValueError(f"a calibration of {self.score} scores {'without' if wanted else 'with'} a cohort")
+        return self
+
 
 class DeviceAccuracy(_Frozen):
     """Error rates of a model file, from the embeddings that a device gave."""
@@ -200,6 +207,12 @@ class Manifest(_Frozen):
         for name in self._named_files():
             if name not in self.files:
                 raise ValueError(f"{name} is not among the files")
+        for entry in self.calibrations:
+            info = entry.cohort_info
+            if entry.cohort is not None and info is not None and self.files[entry.cohort].sha256 != info.sha256:
+                raise ValueError(
+                    f"{entry.cohort} is not the cohort that the calibration of {entry.label} was made with"
+                )
         return self
 
     def _named_files(self) -> list[str]:
@@ -238,7 +251,7 @@ class Manifest(_Frozen):
 
 
 def bundled_calibration(
-    calibration: Calibration, *, label: str, models: tuple[str, ...], folder: str, has_cohort: bool
+    calibration: Calibration, *, label: str, models: tuple[str, ...], folder: str
 ) -> BundledCalibration:
     """What the manifest says of a calibration that lies in `folder` of the bundle."""
     return BundledCalibration(
@@ -247,7 +260,7 @@ def bundled_calibration(
         models=models,
         file=f"{folder}/{CALIBRATION_FILE}",
         score=calibration.score,
-        cohort=f"{folder}/{COHORT_FILE}" if has_cohort else None,
+        cohort=None if calibration.cohort is None else f"{folder}/{COHORT_FILE}",
         cohort_info=calibration.cohort,
         evaluation=calibration.evaluation,
         llr=calibration.llr,

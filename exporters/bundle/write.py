@@ -206,14 +206,14 @@ def _add_calibration(
     inside = f"calibration/{label}" + ("" if calibration.mode == "exact" else f"-{calibration.mode}")
     if (folder / inside).exists():
         raise InputError(source, expected=f"one calibration of {label}", found="two")
+    cohort = source / COHORT_FILE
+    if calibration.cohort is not None:
+        found = sha256_file(cohort) if cohort.is_file() else "no such file"
+        if found != calibration.cohort.sha256:
+            wanted = f"the cohort of {CALIBRATION_FILE}, sha256 {calibration.cohort.sha256}"
+            raise InputError(cohort, expected=wanted, found=found)
     shutil.copytree(source, folder / inside)
-    return bundled_calibration(
-        calibration,
-        label=label,
-        models=files,
-        folder=inside,
-        has_cohort=(source / COHORT_FILE).is_file(),
-    )
+    return bundled_calibration(calibration, label=label, models=files, folder=inside)
 
 
 def _add_report(folder: Path, figures: DeviceFigures) -> tuple[list[DeviceAccuracy], list[DeviceLatency]]:

@@ -91,11 +91,14 @@ def run(
     from device_tests.drive.adb import AdbSettings
     from device_tests.drive.choose import Choice, chosen_devices
     from device_tests.gates import DEFAULT_GATES, read_gates
+    from device_tests.history import check
     from device_tests.records import Protocol
     from pipeline.progress import Progress
 
     progress = Progress()
-    read_gates(gates or DEFAULT_GATES, "host")  # before hours of running, not after
+    # Before hours of running, not after.
+    read_gates(gates or DEFAULT_GATES, "host")
+    check(history)
     settings = AdbSettings(max_start_celsius=max_celsius, cool_down_seconds=cool_down_seconds, app=android_app)
     devices = chosen_devices(device or ["host"], Choice(build=build, adb=settings, ios_app=ios_app))
     protocol = Protocol(
@@ -111,8 +114,9 @@ def run(
         base = out / f"{prepared.manifest.name}-{prepared.manifest.version}"
         folders = [(one, base / re.sub(r"[^A-Za-z0-9_.-]", "-", one.name)) for one in devices]
         errors = _run_all(folders, prepared, protocol)
-    judged = [_judge(folder, gates, history) for one, folder in folders if one.name not in errors]
-    _finish(judged, [folder for _, folder in folders], json=json, errors=list(errors.values()))
+    done = [folder for one, folder in folders if one.name not in errors]
+    judged = [_judge(folder, gates, history) for folder in done]
+    _finish(judged, done, json=json, errors=list(errors.values()))
 
 
 def _run_all(folders: list[tuple[Device, Path]], prepared: PreparedBundle, protocol: Protocol) -> dict[str, Exception]:
@@ -163,10 +167,10 @@ def report(
 @app.command("gates", epilog="Example: voxpress device gates out/device-runs/speaker-1.0.0/host* > gates.toml")
 def write_gates(runs: Annotated[list[Path], typer.Argument(help="Folders of at least two reported runs.")]) -> None:
     """Limits for latency and memory ratios, from how far they spread over runs of one class of device."""
-    from device_tests.gates import gates_from
+    from device_tests.gates import gates_from, read_verdicts
     from device_tests.report.build import read_report
 
-    typer.echo(gates_from([read_report(folder) for folder in runs]))
+    typer.echo(gates_from([(read_report(folder), read_verdicts(folder)) for folder in runs]))
 
 
 @app.command(epilog="Example: voxpress device trend --bundle speaker --device host")
@@ -215,7 +219,7 @@ def package(
     """Everything that a farm needs to run a bundle: the job, test specs, and arguments of its command line."""
     from device_tests.bundle_run import SpeechChoice, prepared_bundle
     from device_tests.drive.choose import build_named
-    from device_tests.drive.farm import FarmApps, aws_package, firebase_package, write_job
+    from device_tests.drive.farm import FarmApps, aws_package, firebase_devices, firebase_package, write_job
     from device_tests.records import Protocol
     from pipeline.errors import InputError
     from pipeline.progress import Progress
@@ -226,6 +230,8 @@ def package(
         raise InputError("--platform", expected="android or ios", found=platform)
     apps = FarmApps(app_file, tests)
     apps.check("ios" if platform == "ios" else "android")
+    if farm == "firebase":
+        firebase_devices("ios" if platform == "ios" else "android", farm_device or ())
     progress = Progress()
     protocol = Protocol(
         warmup=warmup,

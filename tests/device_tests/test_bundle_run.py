@@ -286,6 +286,10 @@ def test_a_calibration_of_normalised_scores_is_compared_with_its_cohort(tmp_path
     for words in (made, calibrated_with):
         done = CliRunner().invoke(app, [str(word) for word in words])
         assert done.exit_code == 0, (done.output, done.exception)
+    bare = Path(shutil.copytree(calibration, tmp_path / "bare"))
+    (bare / "cohort.safetensors").unlink()
+    with pytest.raises(InputError, match=r"bare/cohort\.safetensors: expected the cohort of .*, found no such file"):
+        bundled(artifact, tmp_path / "none", bare)
     bundle = bundled(artifact, tmp_path / "bundles", calibration)
     calibrated = next(one for one in read_calibration(calibration).thresholds if one.name == "eer").threshold
     with prepared_bundle(bundle, SpeechChoice(voices.audio, voices.trials), Progress.silent()) as prepared:

@@ -11,6 +11,7 @@ from device_tests.report.build import build_report
 from device_tests.report.figures import Report
 from device_tests.report.junit import junit_xml
 from pipeline.errors import InputError
+from pipeline.recipe import load_recipe
 from tests.device_tests.report.run_factory import make_run
 
 
@@ -46,6 +47,11 @@ def verdict(report: Report, limits: Gates, subject: str, gate: str) -> GateResul
 
 def test_what_is_as_promised_passes(report: Report) -> None:
     assert [one.line() for one in judge(report, gates()).failed] == []
+
+
+def test_the_recipe_that_limits_were_measured_with_is_one() -> None:
+    recipe = load_recipe(str(DEFAULT_GATES.parent / "examples" / "resnet34-fast.toml"))
+    assert recipe.export.modes == ("exact", "fast")
 
 
 def test_every_class_has_gates() -> None:
@@ -150,13 +156,20 @@ def test_gates_made_from_runs_pass_them_and_are_accepted(report: Report, tmp_pat
     assert ratio is not None
     slower = changed(report, "4bit.pte", latency=model.latency.model_copy(update={"ratio": 1.02 * ratio}))
     path = tmp_path / "gates.toml"
-    path.write_text(gates_from([report, slower]))
+    judged = [(one, judge(one, gates())) for one in (report, slower)]
+    path.write_text(gates_from(judged))
     limits = read_gates(path, "host").model_copy(update={"kernels": ("portable",)})
     assert limits.ratio["4bit.pte"].spread == pytest.approx(0.02 * ratio, rel=1e-3)
     for one in (report, slower):
         assert not judge(one, limits).failed
     with pytest.raises(InputError, match="at least two runs"):
-        gates_from([report])
+        gates_from(judged[:1])
+    alone = report.model_copy(update={"models": tuple(one for one in report.models if one.format == "tflite")})
+    text = gates_from([judged[0], (alone, judge(alone, gates()))])
+    assert "# ratio of 4bit.pte: in one run only, which shows no spread" in text
+    assert '[host.ratio."4bit.tflite"]' in text
+    with pytest.raises(InputError, match=r"expected valid timings of .* on host, found .* runs in .* rounds"):
+        gates_from([(one, judge(one, gates(min_runs=10_000))) for one in (report, slower)])
 
 
 def test_junit_names_every_failed_gate(report: Report) -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import io
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from device_tests.gates import Verdicts
-from device_tests.history import append, read_trend
+from device_tests.gates import GateResult, Verdicts
+from device_tests.history import append, check, read_trend, trend_tables
 from device_tests.records import BundleIdentity
 from device_tests.report.build import build_report
 from device_tests.report.figures import Report
@@ -16,10 +20,11 @@ from tests.device_tests.report.run_factory import make_run
 NONE = Verdicts(gates="g", results=())
 
 
-@pytest.fixture
-def report(tmp_path: Path) -> Report:
-    made = make_run(tmp_path / "run", bits=("fp32", "4bit"), formats=("pte",))
-    return build_report(made.run, made.folder, made.reference, made.artifacts, made.trials, tmp_path / "out", title="t")
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    folder = tmp_path_factory.mktemp("run")
+    made = make_run(folder / "run", bits=("fp32", "4bit"), formats=("pte",))
+    return build_report(made.run, made.folder, made.reference, made.artifacts, made.trials, folder / "out", title="t")
 
 
 def version(report: Report, number: str, days: int, **fields: object) -> Report:
@@ -62,12 +67,57 @@ def test_regressions_are_flagged(tmp_path: Path, report: Report) -> None:
     assert set(found) == {"latency ratio", "EER", "file bytes"}
     assert (found["EER"].before_version, found["EER"].version) == ("1.0.0", "1.1.0")
     assert "4bit.pte" in found["EER"].line()
+    assert f"{model.file_bytes + 1:,} in 1.1.0" in found["file bytes"].line()
+
+
+def test_only_what_compares_is_compared(tmp_path: Path, report: Report) -> None:
+    store = tmp_path / "history.sqlite"
+    model = next(one for one in report.models if one.file == "4bit.pte")
+    assert model.latency.ratio_high is not None
+    ratios = dict.fromkeys(("ratio", "ratio_low", "ratio_high"), 3 * model.latency.ratio_high)
+    slow = model.latency.model_copy(update=ratios)
+    wrong = model.device.model_copy(update={"eer": 0.9})
+    worse = version(report, "1.1.0", 1, latency=slow, device=wrong)
+    protocol = report.protocol.model_copy(update={"threads": 2})
+    elsewhere = worse.model_copy(update={"trials_sha256": "other trials", "protocol": protocol})
+    append(store, version(report, "1.0.0", 0), NONE)
+    append(store, elsewhere, NONE)
+    assert read_trend(store).regressions == ()
+
+    shaken = GateResult(gate="validity", subject="4bit.pte", verdict="failed", limit="steady timings", found="others")
+    third = worse.model_copy(update={"started_at": worse.started_at + timedelta(days=1)})
+    append(store, third, Verdicts(gates="g", results=(shaken,)))
+    trend = read_trend(store)
+    # What lies between and does not compare is passed over; timings that are not valid are shown, and not compared.
+    assert {(one.figure, one.before_version) for one in trend.regressions} == {
+        ("EER", "1.0.0"),
+        ("failed gates", "1.0.0"),
+    }
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(*trend_tables(trend))
+    assert f"{ratios['ratio']:.3f} invalid" in console.export_text()
 
 
 def test_timings_that_mean_nothing_are_not_kept(tmp_path: Path, report: Report) -> None:
     store = tmp_path / "history.sqlite"
     append(store, version(report, "1.0.0", 0).model_copy(update={"latency_valid": False}), NONE)
     assert {row.latency_ratio for row in read_trend(store).rows} == {None}
+
+
+def test_a_store_of_version_1_is_gone_on_with(tmp_path: Path, report: Report) -> None:
+    store = tmp_path / "history.sqlite"
+    append(store, version(report, "1.0.0", 0), NONE)
+    with closing(sqlite3.connect(store)) as database, database:
+        for column in ("trials", "protocol", "timings_valid"):
+            database.execute(f"ALTER TABLE results DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 1")
+    append(store, version(report, "1.1.0", 1), NONE)
+    rows = [row for row in read_trend(store).rows if row.file == "4bit.pte"]
+    assert [(row.version, row.timings_valid) for row in rows] == [("1.0.0", False), ("1.1.0", True)]
+    with closing(sqlite3.connect(store)) as database, database:
+        database.execute("PRAGMA user_version = 3")
+    with pytest.raises(InputError, match="expected a history of version 2, found version 3"):
+        check(store)
 
 
 def test_a_store_that_is_none(tmp_path: Path, report: Report) -> None:
@@ -77,4 +127,4 @@ def test_a_store_that_is_none(tmp_path: Path, report: Report) -> None:
     with pytest.raises(InputError, match=r"bad\.sqlite: expected a history"):
         read_trend(tmp_path / "bad.sqlite")
     with pytest.raises(InputError, match=r"bad\.sqlite: expected a history"):
-        append(tmp_path / "bad.sqlite", report, NONE)
+        check(tmp_path / "bad.sqlite")

@@ -1,4 +1,4 @@
-"""A bundle whose .pte files share their weights in a .ptd, on the host, through adb and as a farm's job."""
+"""A bundle whose .pte files share their weights in a .ptd, on the host, through adb, in an app and as a farm's job."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from device_tests.drive.adb import AdbDevice
 from device_tests.drive.build import host_build
 from device_tests.drive.device import Device
 from device_tests.drive.farm import write_job
+from device_tests.drive.ios import IosDevice
 from device_tests.drive.process import HostDevice
 from device_tests.golden import run_golden
 from device_tests.records import Protocol, read_run
@@ -27,6 +28,7 @@ from pipeline.progress import Progress
 from tests.conftest import NEEDS_TOOL
 from tests.device_tests.bundles import make_bundle
 from tests.device_tests.drive.adb_device_end import DeviceEnd, adb_client, adb_is_here
+from tests.device_tests.drive.xcode_end import APP, phone
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +81,22 @@ def test_every_device_gets_the_weights(split: Path, tmp_path: Path) -> None:
     for file in FILES:
         for name, value in here[file].items():
             np.testing.assert_array_equal(there[file][name], value)
+
+
+def test_an_app_gets_the_weights_beside_its_models(
+    split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = phone(tmp_path, host_build("pte"), monkeypatch)
+    there = embeddings(IosDevice("ID1", "iPhone", "17", True, APP), split, tmp_path / "ios")
+    here = embeddings(HostDevice(), split, tmp_path / "host")
+    for file in FILES:
+        for name, value in here[file].items():
+            np.testing.assert_array_equal(there[file][name], value)
+    (copied,) = container.rglob("*.ptd")
+    assert copied.relative_to(container) == Path("Documents/voxpress/files") / weights_of(split).name
+    assert {path.parent for path in container.rglob("*.pte")} == {copied.parent}
+    copies = [line for line in (tmp_path / "words").read_text().splitlines() if " copy to --json-output " in line]
+    assert sum(line.endswith(f"/{weights_of(split).name}") for line in copies) == 1
 
 
 def test_sizes_are_with_the_weights(split: Path, tmp_path: Path) -> None:

@@ -1,7 +1,12 @@
 # Cross-compiles for arm64 Android with the NDK in ANDROID_NDK. Needs CMake >= 3.28, NDK r26 or later:
 #
-#   cmake -S . -B build/android-arm64 -G Ninja -DCMAKE_TOOLCHAIN_FILE=device_tests/harness/cmake/android-arm64.cmake \
+#   cmake -S . -B build/android-arm64/native -G Ninja \
+#         -DCMAKE_TOOLCHAIN_FILE=device_tests/harness/cmake/android-arm64.cmake \
 #         -Dexecutorch_DIR=<an ExecuTorch build for Android>/lib/cmake/ExecuTorch
+#   cmake --build build/android-arm64/native
+#
+# The .tflite runner loads LiteRT 2's library for Android, which its AAR holds, from
+# build/android-arm64/runtime/ai_edge_litert/libLiteRt.so.
 #
 # Without an ExecuTorch build for Android: -DVOXPRESS_EXECUTORCH=OFF gives the .tflite runner and the delegate, which
 # need nothing but the NDK.

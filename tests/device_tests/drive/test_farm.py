@@ -105,8 +105,13 @@ def test_firebase_package(job_folder: Path, apps: FarmApps) -> None:
     assert content["device"] == [{"model": "oriole", "version": "33"}]
     assert content["other-files"] == {"/sdcard/voxpress/job.zip": archive.name}
     assert content["directories-to-pull"] == ["/sdcard/voxpress/results"]
-    with pytest.raises(InputError, match="expected model=ID,version=NUMBER"):
-        firebase_package(job_folder, read_job(job_folder), apps, ["oriole"])
+    assert content["app"] == str(apps.app.resolve())  # gcloud is run in the job's folder
+    for devices, words in ((["oriole"], "found oriole"), ([], "found none")):
+        with pytest.raises(InputError, match=f"--farm-device: expected model=ID,version=NUMBER.*, {words}"):
+            firebase_package(job_folder, read_job(job_folder), apps, devices)
+    ios = read_job(job_folder).model_copy(update={"platform": "ios"})
+    with pytest.raises(InputError, match="--platform: expected android, for firebase, found ios"):
+        firebase_package(job_folder, ios, apps, ["model=oriole,version=33"])
 
 
 def customer_artifacts(worked: Path, archive: Path, *, without: tuple[str, ...] = ()) -> Path:
@@ -155,6 +160,9 @@ def test_an_engines_last_words_are_kept(job_folder: Path, worked: Path, tmp_path
     (place / "accuracy" / "4bit.tflite" / "log.txt").write_text("progress 1 5\nno memory for 8 bytes\n")
     run = ingest(place, read_job(job_folder), "farm:pixel", tmp_path / "run")
     assert "accuracy/4bit.tflite: no memory for 8 bytes" in run.missing
+    (place / "accuracy" / "4bit.tflite" / "log.txt").write_text("progress 1 5\n")
+    run = ingest(place, read_job(job_folder), "farm:pixel", tmp_path / "again")
+    assert "accuracy/4bit.tflite: expected an engine record, found no such file" in run.missing
 
 
 def test_results_that_are_none(job_folder: Path, tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ def test_libraries_are_unpacked_and_python_is_not(tmp_path: Path, monkeypatch: p
     native.mkdir()
     for name in ("voxpress_tflite_runner", "libvoxpress_tflite_delegate.so"):
         (native / name).write_bytes(b"x")
-    build = build_in(native, tmp_path / "out", "tflite", made_by="nothing")
+    build = build_in(native, tmp_path / "out", "tflite", made_by="do nothing")
     assert build.runtime_version == "2.3.0"
     with pytest.raises(MissingToolError, match="voxpress_pte_runner: expected a build for the device"):
-        build_in(native, tmp_path / "out", "pte", made_by="nothing")
+        build_in(native, tmp_path / "out", "pte", made_by="do nothing")
 
 
 def test_a_lock_without_the_runtimes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,10 @@ from device_tests.drive.ios import (
 from device_tests.drive.run import embed_with_engine
 from exporters.tflite.emit import emit_tflite
 from pipeline.errors import InputError, MissingToolError, VoxPressError
+from tests.device_tests.drive.xcode_end import APP, phone, xcrun
 from tests.factories import tiny_artifact
 
 TRANSCRIPTS = Path(__file__).with_name("transcripts")
-APP = "org.example.benchmark"
 
 
 def transcript(name: str) -> str:
@@ -53,16 +53,6 @@ def test_without_xcode_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         attached_ios_devices(APP)
 
 
-def xcrun(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for xcrun that finds the JSON file in $answer and keeps its words in `words`."""
-    (folder / "bin").mkdir()
-    path = folder / "bin" / "xcrun"
-    head = f'#!/bin/sh\nprintf "%s\\n" "$*" >> {folder}/words\nanswer="$5"\n'
-    path.write_text(head + script)
-    path.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}/bin:/usr/bin:/bin")
-
-
 def test_devices_are_listed_with_devicectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     xcrun(tmp_path, f'cp {TRANSCRIPTS}/devices.json "$answer"\n', monkeypatch)
     assert len(attached_ios_devices(APP)) == 2
@@ -70,24 +60,9 @@ def test_devices_are_listed_with_devicectl(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_engine_runs_in_the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """devicectl's copy and launch, with the container a folder and the app the host's runner."""
     model = tmp_path / "4bit.tflite"
     model.write_bytes(emit_tflite(tiny_artifact(4), lowering="voxpress"))
-    build = host_build("tflite")
-    script = f"""
-echo '{{"info": {{"outcome": "success"}}, "result": {{}}}}' > "$answer"
-home={tmp_path}/container; mkdir -p "$home"; cd "$home"
-kind="$2 $3"; shift 5
-case "$kind" in
-"device copy") direction="$1"; while [ $# -gt 0 ]; do
-    [ "$1" = --source ] && source="$2"; [ "$1" = --destination ] && destination="$2"; shift; done
-  mkdir -p "$(dirname "$destination")"; cp "$source" "$destination" ;;
-"device process") while [ "$1" != {APP} ]; do shift; done; shift
-  {build.runner} "$@" --runtime-library {build.runtime} --delegate-library {build.delegate} 2>&1
-  echo "voxpress-exit:$?" ;;
-esac
-"""
-    xcrun(tmp_path, script, monkeypatch)
+    phone(tmp_path, host_build("tflite"), monkeypatch)
     device = IosDevice("ID1", "iPhone", "17", True, APP)
     features = {f"u{i}": np.random.default_rng(i).normal(size=(40, 80)).astype(np.float32) for i in range(3)}
     embeddings, record = embed_with_engine(device, model, features)

@@ -110,6 +110,16 @@ def test_engine_failure_is_its_own_line_and_leaves_no_record(tmp_path: Path) -> 
     assert not list((tmp_path / "out").rglob("*.partial-*"))
 
 
+def test_a_run_that_fails_leaves_the_results_before_it(tmp_path: Path) -> None:
+    good, out = model(tmp_path, "4bit.pte"), tmp_path / "out"
+    run_on_device(fake_device(tmp_path), [good], features(), out, protocol=PROTOCOL)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    broken = model(tmp_path, "4bit.pte", complaint="out: expected a place to write to, found No space left on device")
+    with pytest.raises(VoxPressError, match="No space left on device"):
+        run_on_device(fake_device(tmp_path), [broken], features(), out, protocol=PROTOCOL)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_engine_that_crashes_is_named_with_its_signal(tmp_path: Path) -> None:
     crashing = model(tmp_path, "4bit.tflite", signal=int(signal.SIGSEGV))
     with pytest.raises(

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from exporters.bundle.manifest import SCHEMA_FILE, Manifest, schema_text
+from exporters.bundle.manifest import SCHEMA_FILE, FileEntry, Manifest, schema_text
 from tests.exporters.bundle.made import made_bundle, made_model
 
 
@@ -59,6 +59,46 @@ def test_files_that_differ_only_in_capitals_are_refused(manifest: Manifest) -> N
     files = {**manifest.files, "FRONTEND.json": manifest.files["frontend.json"]}
     with pytest.raises(ValidationError, match="only in capitals"):
         Manifest.model_validate(values | {"files": files})
+
+
+INTERVAL = {"low": 0.0, "high": 0.2, "draws": 20, "unit": "trials"}
+COHORT = {"sha256": "1" * 64, "speakers": 4, "top": 2}
+
+
+def calibration(**change: Any) -> dict[str, Any]:
+    """A calibration of AS-Norm scores, as JSON has it."""
+    rates = {"eer": 0.1, "min_dcf": 0.5, "p_target": 0.01, "threshold": 0.3}
+    counts = {"target_trials": 9, "nontarget_trials": 9, "utterances": 6, "speakers": None}
+    made = {"label": "4bit", "mode": "exact", "models": (), "file": "frontend.json", "score": "as-norm"}
+    made |= {"cohort": "calibration/4bit/cohort.safetensors", "cohort_info": COHORT, "cllr": 0.5, "thresholds": ()}
+    made |= {"llr": {"slope": 1.0, "intercept": 0.0}}
+    made |= {"evaluation": {**rates, **counts, "eer_interval": INTERVAL, "interval_level": 0.95}}
+    return made | change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"score": "cosine", "cohort": None, "cohort_info": None}, None),
+        ({"cohort": None}, "a calibration of as-norm scores without a cohort"),
+        ({"cohort_info": None}, "a calibration of as-norm scores without a cohort"),
+        ({"cohort": None, "cohort_info": None}, "a calibration of as-norm scores without a cohort"),
+        ({"score": "cosine"}, "a calibration of cosine scores with a cohort"),
+        ({"cohort": "frontend.json"}, "frontend.json is not the cohort that the calibration of 4bit was made with"),
+    ],
+)
+def test_normalised_scores_have_their_cohort_and_no_others_do(
+    manifest: Manifest, change: dict[str, Any], words: str | None
+) -> None:
+    values = {name: getattr(manifest, name) for name in Manifest.model_fields}
+    cohort = {"calibration/4bit/cohort.safetensors": FileEntry(sha256=COHORT["sha256"], bytes=1)}
+    values |= {"files": manifest.files | cohort, "calibrations": (calibration(**change),)}
+    if words is None:
+        Manifest.model_validate(values)
+        return
+    with pytest.raises(ValidationError, match=words):
+        Manifest.model_validate(values)
 
 
 def test_a_mode_and_its_ops_are_carried(manifest: Manifest) -> None:
