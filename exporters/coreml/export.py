@@ -6,6 +6,7 @@ from pathlib import Path
 
 from exporters.coreml.emit import Precision, emit_coreml
 from exporters.coreml.verify import CoremlFile, verify_coreml
+from exporters.exported import check_max_seconds
 from pipeline.artifact.store import read_artifact
 from pipeline.files import folder_written_whole
 
@@ -13,9 +14,11 @@ from pipeline.files import folder_written_whole
 def export_coreml(artifact_folder: Path, out: Path, *, max_seconds: float, precision: Precision) -> CoremlFile:
     """Write an artifact as `<net>-<width>.mlpackage` into `out`.
 
-    Raises VerificationError, and writes nothing, if what is read back is not the artifact.
+    Raises InputError for a `max_seconds` that no file can be made for. Raises VerificationError, and writes nothing, if
+    what is read back is not the artifact.
     """
     artifact = read_artifact(artifact_folder)
+    check_max_seconds(max_seconds, artifact.header.frontend)
     path = out / f"{artifact.header.name}.mlpackage"
     with folder_written_whole(path) as partial:
         inside = partial / path.name
