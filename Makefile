@@ -27,7 +27,7 @@ fuzz: $(INSTALLED)
 	$(BIN)/cmake -S . -B build/fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_CXX_COMPILER=clang++ -DVOXPRESS_FUZZ=ON -DVOXPRESS_EXECUTORCH=OFF
 	$(BIN)/cmake --build build/fuzz --target voxpress_fuzz
 	$(BIN)/python -m tests.fuzz.corpus build/fuzz/corpus
-	build/fuzz/voxpress_fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -rss_limit_mb=4096 build/fuzz/corpus
+	build/fuzz/voxpress_fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -rss_limit_mb=4096 -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
 # pip is told not to look for newer versions: requirements.lock names every package exactly.
 $(INSTALLED): requirements.lock pyproject.toml

@@ -32,8 +32,8 @@ from device_tests.trial_set import extract_inputs, read_trial_set
 from exporters.bundle.archive import opened_bundle
 from exporters.bundle.contents import check_contents, checked_file
 from exporters.bundle.manifest import MANIFEST_FILE, BundledCalibration, BundledModel, Manifest
+from exporters.long_audio import embed_by_policy
 from pipeline.artifact.decode import decode
-from pipeline.artifact.embed import embed
 from pipeline.artifact.store import read_artifact
 from pipeline.corpus.audio import read_utterance
 from pipeline.corpus.read import read_corpus, speakers_of
@@ -152,6 +152,7 @@ class PreparedBundle:
     waveform: Waveform | None  # likewise
     speech: Speech
     identity: BundleIdentity
+    chunk_frames: int | None  # the length of chunks that all models embed long audio in; None: no utterance is so long
 
     def write_judgement(self, out: Path, progress: Progress) -> None:
         """Write `references/` and, last, `context.json`."""
@@ -160,7 +161,9 @@ class PreparedBundle:
         reference = reference_label(manifest)
         for label in sorted({reference, *(model.bits for model in self.models)}):
             network = decode(read_artifact(self.folder / manifest.artifact(label).folder))
-            made = embed(network, self.features, progress, f"reference {label}")
+            made = embed_by_policy(
+                network, self.features, self.chunk_frames, manifest.frontend, progress, f"reference {label}"
+            )
             write_atomically(out / REFERENCES / f"{label}.safetensors", save(dict(made)))
         write_atomically(out / REFERENCES / _GOLDEN_REFERENCES, save(golden))
         for calibration in manifest.calibrations:
@@ -219,7 +222,9 @@ def prepared_bundle(
             wav = checked_file(folder, manifest, manifest.golden.wav)
             said = read_utterance(wav, spec.sample_rate_hz, spec.min_seconds)
             waveform = Waveform({**loaded.samples, GOLDEN_UTTERANCE: said}, spec)
-        yield PreparedBundle(folder, manifest, models, features, waveform, loaded, identity)
+        lengths = {entry.chunk_frames for entry in entries}
+        chunk_frames = lengths.pop() if len(lengths) == 1 else None
+        yield PreparedBundle(folder, manifest, models, features, waveform, loaded, identity, chunk_frames)
 
 
 def run_bundle(
@@ -336,8 +341,11 @@ def _threshold_notes(run: RunRecord, context: RunContext) -> list[str]:
 
 
 def _longest_seconds(entries: Sequence[BundledModel], spec: FrontEndSpec) -> float | None:
-    """The longest utterance that all models take, in chunks where they do; None: any."""
+    """The longest utterance that all models take, in chunks if all take it in the same ones; None: any."""
     limits = [entry.max_frames for entry in entries if entry.max_frames is not None and entry.chunk_frames is None]
+    lengths = {entry.chunk_frames for entry in entries}
+    if len(lengths) > 1:
+        limits += [length for length in lengths if length is not None]
     return samples_of(min(limits), spec) / spec.sample_rate_hz if limits else None
 
 

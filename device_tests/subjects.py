@@ -19,13 +19,14 @@ from device_tests.drive.run import embed_with_engine
 from exporters.bundle.archive import opened_bundle
 from exporters.bundle.contents import checked_file, read_manifest
 from exporters.bundle.manifest import MANIFEST_FILE, Manifest
-from exporters.manifest import ModelInput
+from exporters.manifest import ModelInput, ModelManifest
 from exporters.model_file import read_model_manifest
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed as embed_in_torch
 from pipeline.artifact.store import HEADER_FILE as ARTIFACT_FILE
 from pipeline.artifact.store import WEIGHTS_FILE, read_artifact
 from pipeline.errors import InputError
+from pipeline.features.fbank import frames_of, samples_of
 from pipeline.features.spec import FrontEndSpec
 from pipeline.files import sha256_file
 from pipeline.models.store import HEADER_FILE as MODEL_FILE
@@ -117,6 +118,7 @@ def _by_engine(path: Path) -> Runnable:
     manifest = read_model_manifest(path)
 
     def embed(inputs: Inputs, how: How, progress: Progress) -> Embedded:
+        _require_lengths(path, manifest, inputs)
         embeddings, record = embed_with_engine(
             HostDevice(), path, inputs, threads=how.threads, low_memory=how.low_memory, progress=progress
         )
@@ -124,6 +126,23 @@ def _by_engine(path: Path) -> Runnable:
 
     subject = Subject(name=path.name, kind="model file", sha256=sha256_file(path))
     return Runnable(subject, manifest.frontend, manifest.input, embed, manifest.mode)
+
+
+def _require_lengths(path: Path, manifest: ModelManifest, inputs: Inputs) -> None:
+    """Raise InputError naming an utterance that is too long for a model without a policy for long audio."""
+    if manifest.max_frames is None or manifest.long_audio is not None:
+        return
+    spec = manifest.frontend
+    for name, utterance in inputs.items():
+        frames = len(utterance) if utterance.ndim == 2 else frames_of(len(utterance), spec)
+        if frames > manifest.max_frames:
+            longest = (samples_of(manifest.max_frames + 1, spec) - 1) / spec.sample_rate_hz
+            instead = "cut it with --crop-seconds, or export with --chunk-seconds or a longer --max-seconds"
+            raise InputError(
+                name,
+                expected=f"at most {longest:.3g} s, which {path.name} takes ({instead})",
+                found=f"{samples_of(frames, spec) / spec.sample_rate_hz:.3g} s",
+            )
 
 
 def _in_torch(subject: Subject, network: nn.Module, frontend: FrontEndSpec) -> Runnable:

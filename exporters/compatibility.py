@@ -101,6 +101,7 @@ class Compatibility(BaseModel):
     versions: dict[str, str]
     frames: tuple[int, ...]
     rows: tuple[Row, ...]
+    missing: tuple[str, ...] = ()  # runtimes that are not on this machine: nothing is said of them
 
     @property
     def is_well(self) -> bool:
@@ -156,7 +157,10 @@ def compare(
         wanted = {width: _reference(artifact, voices, spec) for width, artifact in artifacts.items()}
         rows = [_row(key, wanted[key[1]], {name: found[key] for name, found in outputs.items()}) for key in files]
     return Compatibility(
-        versions={name: found for name, found in versions.items() if found is not None}, frames=FRAMES, rows=tuple(rows)
+        versions={name: found for name, found in versions.items() if found is not None},
+        frames=FRAMES,
+        rows=tuple(rows),
+        missing=tuple(name for name, found in versions.items() if found is None),
     )
 
 
@@ -173,6 +177,7 @@ def markdown(table: Compatibility) -> str:
         f"error of a batch of {BATCH} to its utterances one by one, in any runtime (a `.pte` made with --max-batch",
         f"{BATCH}). *.pte ~ .tflite*: relative difference of the two formats (promised in `exact`: {AGREEMENT:g}). The",
         "fallback takes features only.",
+        *([f"**Not on this machine, so not tried: {', '.join(table.missing)}.**"] if table.missing else []),
         "",
         "| mode | bits | input | "
         + " | ".join(f"{name} {table.versions[name]}" for name in names)

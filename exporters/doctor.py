@@ -14,7 +14,7 @@ from rich.table import Table
 from exporters.exported import Format
 from exporters.inspect_model import ModelContents, Op, frames_at_rest, inspect_model
 from exporters.manifest import CONV2D_U8_VERSION, CONV2D_VERSION, FBANK_VERSION, STATS_POOL_VERSION
-from exporters.runtimes import RUNTIMES, LocalRuntime, RuntimeRefusedError, run_model
+from exporters.runtimes import RUNTIMES, LocalRuntime, RuntimeRefusedError, how_to_get, run_model
 from pipeline.errors import InputError, MissingToolError, VoxPressError
 from pipeline.features.fbank import samples_of
 
@@ -193,7 +193,7 @@ def _of_local(runtime: LocalRuntime, model: Path, contents: ModelContents) -> Di
             "other format", f"it runs .{runtime.format} files; export the artifact with --format {runtime.format}"
         )
     if runtime.version is None:
-        return diagnosis("not on this machine", "")
+        return diagnosis("not on this machine", how_to_get(runtime))
     problem = unknown_op(contents)
     if problem is not None:
         return diagnosis("does not run", problem)

@@ -24,7 +24,7 @@ from calibration.ranges import (
     write_ranges,
 )
 from exporters.algorithms import AlgorithmChoice, choose_algorithms
-from exporters.exported import Agreement, ExportedFile, Format, ranges_file
+from exporters.exported import Agreement, ExportedFile, Format, check_max_seconds, ranges_file
 from exporters.fast import FastProgram
 from exporters.manifest import LongAudio, Lowering, ModelInput
 from exporters.pte.emit import emit_pte, emit_split_pte, weights_file_name
@@ -33,7 +33,7 @@ from exporters.verify import FastReference, verify_model
 from pipeline.artifact.store import LoadedArtifact, read_artifact
 from pipeline.corpus.read import read_corpus
 from pipeline.errors import InputError
-from pipeline.features.fbank import max_frames, min_frames
+from pipeline.features.fbank import max_frames
 from pipeline.files import sha256_file, write_atomically
 from pipeline.progress import Progress
 
@@ -103,11 +103,10 @@ class ExportRequest:
         if self.chunk_seconds is None:
             return None
         spec = self.artifact.header.frontend
-        chunk_frames = max_frames(self.chunk_seconds, spec)
-        if not min_frames(spec) <= chunk_frames <= max_frames(max_seconds, spec):
+        if not spec.min_seconds <= self.chunk_seconds <= max_seconds:
             expected = f"{spec.min_seconds:g} to {max_seconds:g} (--max-seconds)"
             raise InputError("--chunk-seconds", expected=expected, found=f"{self.chunk_seconds:g}")
-        return LongAudio(chunk_frames=chunk_frames)
+        return LongAudio(chunk_frames=max_frames(self.chunk_seconds, spec))
 
     def emit(self, max_seconds: float) -> tuple[bytes, bytes | None]:
         """The file, and its weights if they are split off; not checked yet."""
@@ -267,7 +266,7 @@ def fast_options(
 def chosen_formats(word: str) -> tuple[Format, ...]:
     """The formats of a word, "pte", "tflite" or "both". Raises InputError for another one."""
     if word not in (*FORMATS, "both"):
-        raise InputError("--format", expected="pte, tflite or both", found=word)
+        raise InputError("--format", expected="pte, tflite, both or coreml", found=word)
     return tuple(one for one in FORMATS if word in (one, "both"))
 
 
@@ -293,6 +292,7 @@ def export_files(
         raise InputError("--input", expected="fbank or waveform", found=model_input)
     takes: ModelInput = "fbank" if model_input == "fbank" else "waveform"
     artifact = read_artifact(artifact_folder)
+    check_max_seconds(max_seconds, artifact.header.frontend)
     label = artifact.header.name.rpartition("-")[2]
     reference = None if fast is None else _fast_reference(artifact, fast, out, max_seconds, progress)
     written = []

@@ -12,6 +12,7 @@ from calibration.ranges import ACTIVATIONS_FILE, Mode
 from exporters.manifest import Lowering, ModelInput
 from pipeline.artifact.store import LoadedArtifact
 from pipeline.errors import InputError
+from pipeline.features.spec import FrontEndSpec
 from pipeline.files import first_problem, write_atomically
 
 EXPORT_LIST = "exports.json"
@@ -21,6 +22,8 @@ EXPORT_LIST = "exports.json"
 TOLERANCE = 1e-4
 
 Format = Literal["pte", "tflite"]
+
+LONGEST_SECONDS = 600.0  # that a file can be made for
 
 
 class Agreement(BaseModel):
@@ -53,6 +56,13 @@ class ExportedFile(BaseModel):
     sha256: str
     max_seconds: float
     agreement: Agreement
+
+
+def check_max_seconds(max_seconds: float, spec: FrontEndSpec) -> None:
+    """Raise InputError for a longest utterance that is shorter than the front end's shortest, over 10 min, or NaN."""
+    if not spec.min_seconds <= max_seconds <= LONGEST_SECONDS:
+        expected = f"{spec.min_seconds:g} to {LONGEST_SECONDS:g}"
+        raise InputError("--max-seconds", expected=expected, found=f"{max_seconds:g}")
 
 
 def ranges_file(artifact: LoadedArtifact) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from exporters.exported import Agreement, Format
+from exporters.exported import Agreement, Format, check_max_seconds
 from exporters.native import native_chatter_held_back
 from exporters.peers.executorch_model import int8_pte
 from exporters.peers.request import PeerRequest
@@ -67,6 +67,7 @@ def export_int8(
     """
     artifact = read_artifact(artifact_folder)
     check_length(artifact, frames)
+    check_max_seconds(max_seconds, artifact.header.frontend)
     longest = max_frames(max_seconds, artifact.header.frontend)
     if frames > longest:
         raise InputError("--frames", expected=f"at most {longest} (--max-seconds)", found=str(frames))

@@ -8,14 +8,17 @@ in C++ is exporters/kernels/frontend/chunks.h, which apps and runners call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from exporters.manifest import ModelManifest
+from pipeline.artifact.embed import embed as embed_whole
 from pipeline.features.fbank import frames_of, mean_normalise, samples_of
 from pipeline.features.spec import FrontEndSpec
+from pipeline.progress import Progress
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,7 +53,35 @@ def embed_long(embed: Callable[[Floats], Floats], utterance: Floats, manifest: M
     """
     if manifest is None or manifest.long_audio is None:
         return embed(utterance)
-    found = [embed(chunk) for chunk in chunks(utterance, manifest.long_audio.chunk_frames, manifest.frontend)]
+    return _embed_in_chunks(embed, utterance, manifest.long_audio.chunk_frames, manifest.frontend)
+
+
+def embed_by_policy(
+    network: nn.Module,
+    features: Mapping[str, Floats],
+    chunk_frames: int | None,
+    spec: FrontEndSpec,
+    progress: Progress,
+    label: str,
+) -> dict[str, Floats]:
+    """What `pipeline.artifact.embed.embed` gives, by models' policy for long audio: None has none."""
+    if chunk_frames is None:
+        return embed_whole(network, features, progress, label)
+    quiet = Progress.silent()
+    found = {}
+    with progress.task(label, len(features)) as task:
+        for name, utterance in features.items():
+            found[name] = _embed_in_chunks(
+                lambda chunk: embed_whole(network, {"": chunk}, quiet, label)[""], utterance, chunk_frames, spec
+            )
+            task.advance()
+    return found
+
+
+def _embed_in_chunks(
+    embed: Callable[[Floats], Floats], utterance: Floats, chunk_frames: int, spec: FrontEndSpec
+) -> Floats:
+    found = [embed(chunk) for chunk in chunks(utterance, chunk_frames, spec)]
     if len(found) == 1:
         return found[0]
     # An embedding of length 0 has no direction and adds nothing.

@@ -90,7 +90,7 @@ def run_models(
     """
     if runtime.version is None:
         what = f"{runtime.name}: expected the runtime on this machine, found none"
-        raise MissingToolError(f"{what}; {_how_to_get(runtime)}")
+        raise MissingToolError(f"{what}; {how_to_get(runtime)}")
     with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
         words, targets = [], []
         for index, (model, inputs) in enumerate(jobs):
@@ -145,5 +145,6 @@ def _old_runtime_folder() -> Path:
     return Path(os.environ.get("VOXPRESS_TFLITE_RUNTIME_DIR") or _OLD_RUNTIME)
 
 
-def _how_to_get(runtime: LocalRuntime) -> str:
+def how_to_get(runtime: LocalRuntime) -> str:
+    """What brings a runtime onto this machine."""
     return "run `make tflite-runtime`" if runtime.name == "tflite-runtime" else f"install {runtime.package}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -281,12 +282,21 @@ def export(
     ] = None,
 ) -> None:
     """Write an artifact as .pte and .tflite, each checked against the reference network before it is kept."""
+    others = {
+        "--fallback": fallback,
+        "--input": model_input != "fbank",
+        "--chunk-seconds": chunk_seconds is not None,
+        "--split-weights": split_weights,
+        "--max-batch": max_batch != 1,
+        "--mode": mode != "exact",
+        "--activations": activations is not None,
+    }
     if file_format == "coreml":
         _export_coreml(
             artifact,
             out,
             max_seconds,
-            plain=(fallback, model_input, chunk_seconds, mode, split_weights, max_batch, int8),
+            others={**others, "--int8": int8, "--audio": audio is not None},
             json=json,
         )
         return
@@ -298,7 +308,7 @@ def export(
             audio=audio,
             frames=frames,
             max_seconds=max_seconds,
-            plain=(fallback, model_input, chunk_seconds, mode, split_weights, max_batch),
+            others=others,
             json=json,
         )
         return
@@ -351,7 +361,7 @@ def _export_int8(
     audio: Path | None,
     frames: int,
     max_seconds: float,
-    plain: tuple[object, ...],
+    others: Mapping[str, bool],
     json: bool,
 ) -> None:
     from exporters.export import chosen_formats
@@ -359,9 +369,7 @@ def _export_int8(
     from pipeline.errors import InputError
     from pipeline.progress import Progress
 
-    if plain != (False, "fbank", None, "exact", False, 1):
-        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch or --mode"
-        raise InputError("--int8", expected="none of the other files' options", found=found)
+    _refuse_options("--int8", others)
     if audio is None:
         raise InputError("--audio", expected="a folder of utterances, for --int8", found="none")
     written = export_int8(
@@ -380,13 +388,19 @@ def _export_int8(
         _say_exported(out, control)
 
 
-def _export_coreml(artifact: Path, out: Path, max_seconds: float, *, plain: tuple[object, ...], json: bool) -> None:
-    from exporters.coreml.export import export_coreml
+def _refuse_options(option: str, others: Mapping[str, bool]) -> None:
+    """Raise InputError if one of the others was given, which mean nothing beside `option`."""
     from pipeline.errors import InputError
 
-    if plain != (False, "fbank", None, "exact", False, 1, False):
-        found = "--fallback, --input, --chunk-seconds, --split-weights, --max-batch, --int8 or --mode"
-        raise InputError("--format coreml", expected="none of the other formats' options", found=found)
+    given = [name for name, is_given in others.items() if is_given]
+    if given:
+        raise InputError(option, expected="none of the other files' options", found=", ".join(given))
+
+
+def _export_coreml(artifact: Path, out: Path, max_seconds: float, *, others: Mapping[str, bool], json: bool) -> None:
+    from exporters.coreml.export import export_coreml
+
+    _refuse_options("--format coreml", others)
     written = export_coreml(artifact, out, max_seconds=max_seconds, precision="float16")
     if json:
         typer.echo(written.model_dump_json(indent=1))

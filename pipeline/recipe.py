@@ -119,8 +119,15 @@ class ExportSettings(_Section):
     activations: ActivationSettings = ActivationSettings()
     formats: Annotated[tuple[Literal["pte", "tflite"], ...], Field(min_length=1)] = ("pte", "tflite")
     max_seconds: Annotated[float, Field(ge=0.3, le=600)] = 10.0  # longest utterance; .pte plans its memory for it
+    chunk_seconds: Annotated[float, Field(ge=0)] = 0.0  # longer audio: mean of chunks of this length; 0: no chunks
     split_weights: bool = False  # weights of .pte files with VoxPress ops in a .ptd that those of an artifact share
     fallback: tuple[str, ...] = ()  # artifacts, by label ("4bit"), that are also written with stock ops only
+
+    @model_validator(mode="after")
+    def _chunks_fit(self) -> ExportSettings:
+        if self.chunk_seconds and not 0.3 <= self.chunk_seconds <= self.max_seconds:
+            raise ValueError(f"chunk_seconds is {self.chunk_seconds:g}, not 0.3 to {self.max_seconds:g} (max_seconds)")
+        return self
 
 
 class DeviceTestSettings(_Section):

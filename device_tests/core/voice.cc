@@ -96,11 +96,12 @@ Voice read_voice(const uint8_t* bytes, size_t size) {
   std::memcpy(&header, bytes, sizeof header);
   if (header.magic != kMagic) refuse("something else");
   if (header.version != kVoiceVersion) refuse("one of version " + std::to_string(header.version));
+  if (header.embedding_dim == 0) refuse("one of no numbers");
   if (size != voice_bytes(header.embedding_dim)) refuse(std::to_string(size) + " bytes");
   Voice voice;
   voice.space = {text_in(header.name), text_in(header.label), header.major, header.embedding_dim};
   voice.embedding.resize(header.embedding_dim);
-  if (header.embedding_dim > 0) std::memcpy(voice.embedding.data(), bytes + sizeof header, size - sizeof header);
+  std::memcpy(voice.embedding.data(), bytes + sizeof header, size - sizeof header);
   return voice;
 }
 

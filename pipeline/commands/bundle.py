@@ -35,6 +35,10 @@ def create(
         list[Path] | None, typer.Option(help="Folder of a device run's report, beside the run's own; may be repeated.")
     ] = None,
     max_seconds: Annotated[float, typer.Option(help="Longest utterance, where an artifact is exported here.")] = 10.0,
+    chunk_seconds: Annotated[
+        float | None,
+        typer.Option(help="There, embed longer audio as the mean of chunks of this length. [default: refuse it]"),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Put models, artifacts, thresholds, golden vectors and reports together: the same inputs give the same bytes."""
@@ -51,6 +55,7 @@ def create(
         calibrations=tuple(calibration or ()),
         reports=tuple(report or ()),
         max_seconds=max_seconds,
+        chunk_seconds=chunk_seconds,
     )
     archive, manifest = create_bundle(source, request, out, progress=Progress())
     _say(json, {

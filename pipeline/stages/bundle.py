@@ -66,6 +66,7 @@ class BundleRequest:
     calibrations: tuple[Path, ...] = ()
     reports: tuple[Path, ...] = ()  # beside the run's own
     max_seconds: float = 10.0  # of files that are exported here
+    chunk_seconds: float | None = None  # in them, longer utterances are embedded as the mean of chunks of this length
 
 
 def create_bundle(source: Path, request: BundleRequest, out: Path, *, progress: Progress) -> tuple[Path, Manifest]:
@@ -78,6 +79,9 @@ def create_bundle(source: Path, request: BundleRequest, out: Path, *, progress: 
     run_recipe_file = source / RECIPE_FILE
     with tempfile.TemporaryDirectory(prefix="voxpress-") as scratch:
         if run_recipe_file.is_file():
+            if request.chunk_seconds is not None:
+                expected = "an artifact with it: a run's files have the recipe's export.chunk_seconds"
+                raise InputError("--chunk-seconds", expected=expected, found=f"the run {source}")
             recipe = read_json(run_recipe_file, Recipe, what="a run's recipe")
             content = _run_content(recipe, lambda job: source / job, request)
         elif (source / ARTIFACT_FILE).is_file():
@@ -138,7 +142,7 @@ def _run_content(recipe: Recipe, folder_of: Callable[[str], Path], request: Bund
         exported=exported,
         artifacts=artifacts,
         primary=_primary(artifacts, request.primary),
-        golden=_golden_voice(pretrained.frontend, exported),
+        golden=_golden_voice(pretrained.frontend, exported, recipe.export.chunk_seconds),
         plans={label: folder_of(job) / PLAN_FILE for label, job in of_plan.items() if label in artifacts},
         calibrations=request.calibrations,
         devices=devices,
@@ -154,7 +158,13 @@ def _artifact_content(source: Path, scratch: Path, request: BundleRequest, progr
     artifact = read_artifact(source)
     models = scratch / "models"
     exported = export_files(
-        source, file_format="both", fallback=False, max_seconds=request.max_seconds, out=models, progress=progress
+        source,
+        file_format="both",
+        fallback=False,
+        max_seconds=request.max_seconds,
+        chunk_seconds=request.chunk_seconds,
+        out=models,
+        progress=progress,
     )
     artifacts = _chosen({exported[0].label: artifact}, request.labels)
     plan = source / PLAN_FILE
@@ -167,7 +177,7 @@ def _artifact_content(source: Path, scratch: Path, request: BundleRequest, progr
         exported=exported,
         artifacts=artifacts,
         primary=_primary(artifacts, request.primary),
-        golden=_golden_voice(artifact.header.frontend, exported),
+        golden=_golden_voice(artifact.header.frontend, exported, request.chunk_seconds),
         plans={exported[0].label: plan} if plan.is_file() else {},
         calibrations=request.calibrations,
         devices=[device_figures(folder) for folder in request.reports],
@@ -194,8 +204,10 @@ def _created_by() -> str:
     return f"voxpress {tool_versions()['voxpress']}"
 
 
-def _golden_voice(spec: FrontEndSpec, exported: Sequence[ExportedFile]) -> npt.NDArray[np.float32]:
-    """A synthetic voice, so that no one's speech is shipped; no longer than every model file takes."""
+def _golden_voice(
+    spec: FrontEndSpec, exported: Sequence[ExportedFile], chunk_seconds: float | None
+) -> npt.NDArray[np.float32]:
+    """A synthetic voice, so that no one's speech is shipped; no longer than every model file takes at once."""
     rng = np.random.default_rng(0)
-    seconds = min(GOLDEN_SECONDS, *(entry.max_seconds for entry in exported))
+    seconds = min(GOLDEN_SECONDS, chunk_seconds or GOLDEN_SECONDS, *(entry.max_seconds for entry in exported))
     return synthesise(draw_voice(rng), draw_session(rng), round(seconds * spec.sample_rate_hz), rng)

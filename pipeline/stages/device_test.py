@@ -11,9 +11,10 @@ from device_tests.drive.run import ModelFile, run_on_device
 from device_tests.records import Protocol
 from device_tests.report.build import build_report
 from exporters.exported import read_export_list
+from exporters.long_audio import embed_by_policy
 from pipeline.artifact.decode import decode
-from pipeline.artifact.embed import embed
 from pipeline.artifact.store import read_artifact
+from pipeline.features.fbank import max_frames
 from pipeline.models.store import read_pretrained
 from pipeline.recipe import DeviceTestSettings, Recipe
 from pipeline.stages.artifacts import artifact_jobs
@@ -65,11 +66,15 @@ def _run(context: JobContext) -> None:
     # In the work folder, so that a killed run keeps what it has measured.
     run_folder = context.work / "run"
     run = run_on_device(HostDevice(), models, features, run_folder, protocol=protocol, progress=progress)
+    spec = pretrained.frontend
+    chunk_frames = max_frames(recipe.export.chunk_seconds, spec) if recipe.export.chunk_seconds else None
     references = {
-        label: embed(decode(read_artifact(context.needs[job])), features, progress, f"reference {label}")
+        label: embed_by_policy(
+            decode(read_artifact(context.needs[job])), features, chunk_frames, spec, progress, f"reference {label}"
+        )
         for label, job in artifact_jobs(recipe).items()
     }
-    reference = embed(pretrained.network, features, progress, "reference fp32")
+    reference = embed_by_policy(pretrained.network, features, chunk_frames, spec, progress, "reference fp32")
     build_report(
         run,
         run_folder,

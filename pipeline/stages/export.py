@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -52,19 +53,17 @@ def _run(context: JobContext) -> None:
     fp32 = fp32_artifact(read_pretrained(context.needs[PRETRAIN]))
     artifacts = {label: read_artifact(context.needs[job]) for label, job in artifact_jobs(context.recipe).items()}
     fast = _fast_references(context, artifacts) if "fast" in settings.modes else {}
-    requests = []
+    make, requests = partial(ExportRequest, chunk_seconds=settings.chunk_seconds or None), []
     for file_format in settings.formats:
         split = settings.split_weights and file_format == "pte"
-        requests.append(ExportRequest(fp32, "fp32", file_format, "stock"))
+        requests.append(make(fp32, "fp32", file_format, "stock"))
         for label, artifact in artifacts.items():
             if "exact" in settings.modes:
-                requests.append(ExportRequest(artifact, label, file_format, "voxpress", split_weights=split))
+                requests.append(make(artifact, label, file_format, "voxpress", split_weights=split))
             if label in fast:
-                requests.append(
-                    ExportRequest(artifact, label, file_format, "voxpress", fast[label], split_weights=split)
-                )
+                requests.append(make(artifact, label, file_format, "voxpress", fast[label], split_weights=split))
             if label in settings.fallback:
-                requests.append(ExportRequest(artifact, label, file_format, "stock"))
+                requests.append(make(artifact, label, file_format, "stock"))
     with context.progress.task("export", len(requests)) as task:
         exported = []
         for request in requests:

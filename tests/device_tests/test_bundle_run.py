@@ -277,6 +277,19 @@ def test_one_artifact_is_judged_at_its_own_threshold_and_has_no_control(tmp_path
     assert f"{calibrated:.4f}*" in page
 
 
+def test_long_audio_is_compared_chunk_by_chunk(tmp_path: Path, gates: Path, speech: SpeechChoice) -> None:
+    words = [str(write_tiny(tmp_path / "4bit")), "--out", str(tmp_path), "--name", "tiny", "--chunk-seconds", "0.4"]
+    done = CliRunner().invoke(app, ["bundle", "create", *words, "--max-seconds", "1"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    bundle = tmp_path / "tiny-0.1.0.zip"
+    verified = CliRunner().invoke(app, ["bundle", "verify", str(bundle)])  # the golden voice fits into a chunk
+    assert verified.exit_code == 0, (verified.output, verified.exception)
+    run(HostDevice(), bundle, tmp_path / "out", speech)  # of 0.5 s
+    report, verdicts = report_run(tmp_path / "out", gates)
+    assert failed(verdicts) == set()
+    assert all(model.reference_parity.max_relative_error < 1e-4 for model in report.models)
+
+
 def test_a_calibration_of_normalised_scores_is_compared_with_its_cohort(tmp_path: Path, gates: Path) -> None:
     voices, artifact, calibration = make_voices(tmp_path), write_tiny(tmp_path / "4bit"), tmp_path / "calibration"
     cohort = tmp_path / "cohort.safetensors"

@@ -6,6 +6,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from device_tests.evaluate import evaluate, evaluation_table, make_cohort
+from exporters.pte.emit import emit_pte
 from pipeline.artifact.decode import decode
 from pipeline.artifact.embed import embed
 from pipeline.artifact.store import LoadedArtifact, write_artifact
@@ -107,6 +108,17 @@ def test_a_reference_of_another_front_end_is_refused(place: Path, tmp_path: Path
     arguments = {"audio": place / "voices", "trials_file": place / "trials.txt", "progress": QUIET}
     with pytest.raises(InputError, match="other: expected a model with the front end of model, found another"):
         evaluate(place / "model", **arguments, reference=tmp_path / "other")
+
+
+def test_an_utterance_that_is_too_long_is_named_with_what_to_do(place: Path, tmp_path: Path) -> None:
+    model = tmp_path / "short.pte"
+    model.write_bytes(emit_pte(tiny_artifact(), lowering="voxpress", max_seconds=0.4))
+    arguments = {"audio": place / "voices", "trials_file": place / "trials.txt", "progress": QUIET}
+    words = r"flac: expected at most 0\.405 s, which short\.pte takes \(cut it with --crop-seconds, or.* found 0\.5"
+    with pytest.raises(InputError, match=words):
+        evaluate(model, **arguments)
+    (one,) = evaluate(model, **arguments, crop_seconds=0.4)
+    assert one.runtime.startswith("executorch")
 
 
 def test_cohort_files_that_are_none(place: Path, tmp_path: Path) -> None:

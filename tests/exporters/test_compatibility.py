@@ -31,6 +31,9 @@ def test_a_row_as_promised() -> None:
     table = _table()
     require_well(table)
     assert "| exact | 4 | fbank | 1.0e-06 | yes | 0.0e+00 | 1.0e-06 | ok |" in markdown(table)
+    assert "Not on this machine" not in markdown(table)
+    without = markdown(table.model_copy(update={"missing": ("tensorflow",)}))
+    assert "Not on this machine, so not tried: tensorflow." in without
     require_well(_table("fast", max_relative_error=0.1))
     require_well(_table("fallback", same_bits=False, formats_error=5e-5))
 

@@ -181,4 +181,5 @@ def test_a_runtime_that_is_not_there_is_named(model: Path, monkeypatch: pytest.M
         MissingToolError, match="tflite-runtime: expected the runtime on this machine, found none; run `make"
     ):
         run_model(RUNTIMES["tflite-runtime"], model, {})
-    assert _verdicts(model, "tflite-runtime")["tflite-runtime"] == "not on this machine"
+    with pytest.raises(WillNotRunError, match=r"found: not on this machine: run `make tflite-runtime`"):
+        require_well(examine(model, ["tflite-runtime"]))

@@ -102,9 +102,10 @@ def test_what_is_far_from_the_reference_is_not_written(
         (("--audio", "{voices}", "--frames", "27"), "--frames: expected at least 28, found 27"),
         (("--audio", "{voices}", "--frames", "400"), "--frames: expected at most 298 (--max-seconds), found 400"),
         (("--audio", "{voices}", "--frames", "200"), "expected at least 16 utterances of 200 frames, found 0"),
-        (("--audio", "{voices}", "--mode", "fast"), "--int8: expected none of the other files' options"),
-        (("--audio", "{voices}", "--format", "onnx"), "--format: expected pte, tflite or both, found onnx"),
-        (("--format", "coreml"), "--format coreml: expected none of the other formats' options"),
+        (("--audio", "{voices}", "--mode", "fast"), "--int8: expected none of the other files' options, found --mode"),
+        (("--audio", "{voices}", "--format", "onnx"), "--format: expected pte, tflite, both or coreml, found onnx"),
+        (("--audio", "{voices}", "--max-seconds", "nan"), "--max-seconds: expected 0.3 to 600, found nan"),
+        (("--format", "coreml"), "--format coreml: expected none of the other files' options, found --int8"),
     ],
 )
 def test_bad_options_are_named(words: tuple[str, ...], said: str, folder: Path, tmp_path: Path) -> None:

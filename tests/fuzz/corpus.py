@@ -48,6 +48,7 @@ def corpus() -> list[bytes]:
         (CONV2D, bytes([1, 6, 5, 4, 4, 3, 3, 2, 1, 1, 1, 4, 5, 0]) + bytes(range(200))),
     ]
     voice = struct.pack("<4s3I64s40s4f", b"VXVO", 1, 4, 1, b"speaker", b"4bit", 0.5, -0.5, 0.5, -0.5)
+    inputs += [(VOICE, voice[:8] + bytes(4) + voice[12:-16])]  # of no numbers
     inputs += [(MANIFEST, manifest()), (SIGNATURE, signature()), (VOICE, voice), (JOURNAL, journal())]
     inputs += [(ARCHIVE, archive()), (TFLITE_FILE, tflite_file())]
     return [bytes([reader]) + data for reader, data in inputs]

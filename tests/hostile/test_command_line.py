@@ -259,7 +259,14 @@ def test_an_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
         (("--mode", "fast", "--audio", "audio", "--percentile", "nan"), ("--percentile: expected above 50",)),
         (("--mode", "fast", "--audio", "audio", "--utterances", "3"), ("--utterances: expected at least 4, found 3",)),
         (("--mode", "fast", "--audio", "audio", "--activations", "no.json"), ("no.json", "no such file")),
-        (("--mode", "fast", "--audio", "audio", "--format", "onnx"), ("--format: expected pte, tflite or both",)),
+        (("--max-seconds", "nan"), ("--max-seconds: expected 0.3 to 600, found nan",)),
+        (("--max-seconds", "0.2"), ("--max-seconds: expected 0.3 to 600, found 0.2",)),
+        (("--max-seconds", "601"), ("--max-seconds: expected 0.3 to 600, found 601",)),
+        (("--format", "coreml", "--max-seconds", "0"), ("--max-seconds: expected 0.3 to 600, found 0",)),
+        (("--chunk-seconds", "inf"), ("--chunk-seconds: expected 0.3 to 10 (--max-seconds), found inf",)),
+        (("--chunk-seconds", "nan"), ("--chunk-seconds: expected 0.3 to 10 (--max-seconds), found nan",)),
+        (("--chunk-seconds", "11"), ("--chunk-seconds: expected 0.3 to 10 (--max-seconds), found 11",)),
+        (("--mode", "fast", "--audio", "audio", "--format", "onnx"), ("--format: expected pte, tflite, both or",)),
     ],
 )
 def test_an_export_that_cannot_be_made(

@@ -29,6 +29,8 @@ def test_builtin_recipes_are_recipes() -> None:
         (GOOD + "[model]\nbase_channels = 'many'\n", "model.base_channels"),
         (GOOD + "[augmentation]\nspeeds = [0.9]\n", r'it needs corpus.cache = "none"'),
         (GOOD + "[augmentation]\nmusan = 'm'\nsnr = 3\n", "unknown key augmentation.snr"),
+        (GOOD + "[export]\nchunk_seconds = 20\n", r"export: Value error, chunk_seconds is 20, not 0\.3 to 10 \(max_s"),
+        (GOOD + "[export]\nchunk_seconds = nan\n", "export.chunk_seconds"),
         ('name = "x"\n', "pretrain: Field required"),
         ("name = ", "expected TOML"),
         ("", "name: Field required"),

@@ -136,10 +136,9 @@ def _unit(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def synthetic_voices(folder: Path, *, speakers: int = 4, each: int = 5) -> dict[str, list[Floats]]:
-    """Utterances of synthetic voices by speaker."""
-    make_synthetic_corpus(
-        folder, speakers=speakers, seed=3, sessions=1, utterances_per_session=each, seconds=(0.6, 1.2)
-    )
+    """Utterances of synthetic voices by speaker, some longer than a chunk."""
+    seconds = (0.6, 1.2 * CHUNK_SECONDS)
+    make_synthetic_corpus(folder, speakers=speakers, seed=3, sessions=1, utterances_per_session=each, seconds=seconds)
     return read_voices(folder)
 
 

@@ -148,6 +148,7 @@ def test_a_voice_that_is_none_is_refused(signed: Signed, speaker: Speaker) -> No
     for bad in (b"", voice[:100], voice[:-1], voice + b"\0", b"x" * len(voice)):
         assert refused(speaker.verify, bad, samples).startswith("voice: expected an enrolled voice, found")
     assert "one of version 2" in refused(speaker.verify, voice[:4] + b"\2" + voice[5:], samples)
+    assert "one of no numbers" in refused(speaker.verify, voice[:8] + b"\0" * 4 + voice[12:120], samples)
     # Dimension 2^32 - 1: the size that this claims is not the size that there is.
     assert "bytes" in refused(speaker.verify, voice[:8] + b"\xff" * 4 + voice[12:], samples)
     nan = voice[:120] + b"\xff" * 64

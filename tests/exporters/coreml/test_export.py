@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from exporters.coreml.emit import emit_coreml, table_of
 from exporters.coreml.export import export_coreml
 from exporters.coreml.verify import verify_coreml
 from pipeline.artifact.store import LoadedArtifact, write_artifact
-from pipeline.errors import VerificationError
+from pipeline.errors import VerificationError, VoxPressError
 from tests.factories import tiny_artifact
 
 pytestmark = pytest.mark.slow  # coremltools takes its time to import
@@ -34,6 +35,17 @@ def test_the_file_holds_the_artifacts_codes_and_palettes(bits: int, tmp_path: Pa
         weights = path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
         codes = sum(layer.node.weight_count for layer in artifact.layers.values()) * WIDTHS[bits] // 8
         assert codes < weights.stat().st_size < codes + 12_000
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")])
+
+    monkeypatch.setattr("exporters.coreml.export.emit_coreml", full)
+    write_artifact(tmp_path / "artifact", tiny_artifact())
+    with pytest.raises(VoxPressError, match=r"tiny-4bit\.mlpackage: could not be written: \[Errno 28\] No space"):
+        export_coreml(tmp_path / "artifact", tmp_path / "out", max_seconds=10.0, precision="float16")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("bits", sorted(WIDTHS))
