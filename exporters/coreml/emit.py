@@ -1,6 +1,6 @@
 """From an artifact to a Core ML program whose weights stay codes and palettes (look-up tables).
 
-Needs the optional package coremltools (`pip install --editable '.[coreml]'`). Core ML knows tables of 1, 2, 3, 4, 6 and 8
+Needs coremltools (`pip install --editable '.[coreml]'`). Core ML knows tables of 1, 2, 3, 4, 6 and 8
 bits; layers of 5 and 7 bits are written with one bit more, their palettes padded with their last value. Inside, tensors
 are [1, C, frames, mel]; scales and biases are a batch-norm of their own, not folded into the tables.
 """
