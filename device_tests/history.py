@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS results (
   ratio_low REAL,
   ratio_high REAL,
   peak_bytes INTEGER NOT NULL,
-  failed_gates INTEGER NOT NULL,
+  failed_gates INTEGER NOT NULL,  -- but that of validity, which is the machine's business
   trials TEXT NOT NULL,           -- which trials, and how far utterances were cut
   protocol TEXT NOT NULL,         -- what a latency ratio hangs on besides
   timings_valid INTEGER NOT NULL, -- 0: the gate of validity failed, or timings mean nothing
@@ -134,6 +134,7 @@ def append(store: Path, report: Report, verdicts: Verdicts) -> None:
     with _opened(store) as database:
         for model in report.models:
             timed = report.latency_valid
+            failed = {result.gate for result in verdicts.failed if result.subject == model.file}
             database.execute(
                 f"INSERT OR REPLACE INTO results VALUES ({','.join('?' * 25)})",
                 (
@@ -158,10 +159,10 @@ def append(store: Path, report: Report, verdicts: Verdicts) -> None:
                     model.latency.ratio_low if timed else None,
                     model.latency.ratio_high if timed else None,
                     model.memory.peak_bytes,
-                    sum(result.subject == model.file for result in verdicts.failed),
+                    len(failed - {"validity"}),
                     trials,
                     protocol,
-                    timed and not any((one.subject, one.gate) == (model.file, "validity") for one in verdicts.failed),
+                    timed and "validity" not in failed,
                 ),
             )
 
