@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS results (
   failed_gates INTEGER NOT NULL,  -- but that of validity, which is the machine's business
   trials TEXT NOT NULL,           -- which trials, and how far utterances were cut
   protocol TEXT NOT NULL,         -- what a latency ratio hangs on besides
-  timings_valid INTEGER NOT NULL, -- 0: the gate of validity failed, or timings mean nothing
+  timings_valid INTEGER NOT NULL, -- 0: the gate of validity failed, for it or its control, or timings mean nothing
   PRIMARY KEY (run, file)
 )
 """
@@ -131,6 +131,8 @@ def append(store: Path, report: Report, verdicts: Verdicts) -> None:
     how = report.protocol
     trials = f"{report.trials_sha256} {how.crop_seconds or 'whole'}"
     protocol = f"threads {how.threads}, frames {how.speed_frames}, low memory {how.low_memory}"
+    shaken = {result.subject for result in verdicts.failed if result.gate == "validity"}
+    without_control = {model.format for model in report.models if model.is_control and model.file in shaken}
     with _opened(store) as database:
         for model in report.models:
             timed = report.latency_valid
@@ -162,7 +164,7 @@ def append(store: Path, report: Report, verdicts: Verdicts) -> None:
                     len(failed - {"validity"}),
                     trials,
                     protocol,
-                    timed and "validity" not in failed,
+                    timed and model.file not in shaken and model.format not in without_control,
                 ),
             )
 

@@ -93,6 +93,10 @@ def test_only_what_compares_is_compared(tmp_path: Path, report: Report) -> None:
     flagged = {(one.figure, one.before_version) for one in trend.regressions}
     assert flagged == {("EER", "1.0.0"), ("failed gates", "1.0.0")}
     assert {(one.before, one.now) for one in trend.regressions if one.figure == "failed gates"} == {(0, 1)}
+    unsteady = shaken.model_copy(update={"subject": "fp32.pte"})  # the control of both
+    fourth = worse.model_copy(update={"started_at": worse.started_at + timedelta(days=2)})
+    append(store, fourth, Verdicts(gates="g", results=(unsteady,)))
+    assert [row.timings_valid for row in read_trend(store).rows if row.file == "4bit.pte"] == [True, True, False, False]
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(*trend_tables(trend))
     assert f"{ratios['ratio']:.3f} invalid" in console.export_text()
