@@ -44,10 +44,10 @@ CREATE TABLE IF NOT EXISTS results (
   ratio_low REAL,
   ratio_high REAL,
   peak_bytes INTEGER NOT NULL,
-  failed_gates INTEGER NOT NULL,
+  failed_gates INTEGER NOT NULL,  -- but that of validity, which is the machine's business
   trials TEXT NOT NULL,           -- which trials, and how far utterances were cut
   protocol TEXT NOT NULL,         -- what a latency ratio hangs on besides
-  timings_valid INTEGER NOT NULL, -- 0: the gate of validity failed, or timings mean nothing
+  timings_valid INTEGER NOT NULL, -- 0: the gate of validity failed, for it or its control, or timings mean nothing
   PRIMARY KEY (run, file)
 )
 """
@@ -131,9 +131,12 @@ def append(store: Path, report: Report, verdicts: Verdicts) -> None:
     how = report.protocol
     trials = f"{report.trials_sha256} {how.crop_seconds or 'whole'}"
     protocol = f"threads {how.threads}, frames {how.speed_frames}, low memory {how.low_memory}"
+    shaken = {result.subject for result in verdicts.failed if result.gate == "validity"}
+    without_control = {model.format for model in report.models if model.is_control and model.file in shaken}
     with _opened(store) as database:
         for model in report.models:
             timed = report.latency_valid
+            failed = {result.gate for result in verdicts.failed if result.subject == model.file}
             database.execute(
                 f"INSERT OR REPLACE INTO results VALUES ({','.join('?' * 25)})",
                 (
@@ -158,10 +161,10 @@ def append(store: Path, report: Report, verdicts: Verdicts) -> None:
                     model.latency.ratio_low if timed else None,
                     model.latency.ratio_high if timed else None,
                     model.memory.peak_bytes,
-                    sum(result.subject == model.file for result in verdicts.failed),
+                    len(failed - {"validity"}),
                     trials,
                     protocol,
-                    timed and not any((one.subject, one.gate) == (model.file, "validity") for one in verdicts.failed),
+                    timed and model.file not in shaken and model.format not in without_control,
                 ),
             )
 

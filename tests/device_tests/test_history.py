@@ -86,13 +86,17 @@ def test_only_what_compares_is_compared(tmp_path: Path, report: Report) -> None:
 
     shaken = GateResult(gate="validity", subject="4bit.pte", verdict="failed", limit="steady timings", found="others")
     third = worse.model_copy(update={"started_at": worse.started_at + timedelta(days=1)})
-    append(store, third, Verdicts(gates="g", results=(shaken,)))
+    flipped = shaken.model_copy(update={"gate": "decision flips"})
+    append(store, third, Verdicts(gates="g", results=(shaken, flipped)))
     trend = read_trend(store)
     # What lies between and does not compare is passed over; timings that are not valid are shown, and not compared.
-    assert {(one.figure, one.before_version) for one in trend.regressions} == {
-        ("EER", "1.0.0"),
-        ("failed gates", "1.0.0"),
-    }
+    flagged = {(one.figure, one.before_version) for one in trend.regressions}
+    assert flagged == {("EER", "1.0.0"), ("failed gates", "1.0.0")}
+    assert {(one.before, one.now) for one in trend.regressions if one.figure == "failed gates"} == {(0, 1)}
+    unsteady = shaken.model_copy(update={"subject": "fp32.pte"})  # the control of both
+    fourth = worse.model_copy(update={"started_at": worse.started_at + timedelta(days=2)})
+    append(store, fourth, Verdicts(gates="g", results=(unsteady,)))
+    assert [row.timings_valid for row in read_trend(store).rows if row.file == "4bit.pte"] == [True, True, False, False]
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(*trend_tables(trend))
     assert f"{ratios['ratio']:.3f} invalid" in console.export_text()
