@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from device_tests.drive.device import EngineCall
 from device_tests.records import EMBEDDINGS_FILE, ENGINE_FILE, DeviceClass, ModelFormat
@@ -170,12 +171,21 @@ def xctest_command(xctestrun: Path, identifier: str, result_bundle: Path) -> lis
 def run_xctest(xctestrun: Path, identifier: str, arguments: Sequence[str], result_bundle: Path) -> list[TestCase]:
     """Run a built test bundle with the runner's options in its environment, and return its cases.
 
-    Raises VoxPressError if it ended without success, MissingToolError where there is no Xcode.
+    Raises InputError for what is no property list of tests or a result bundle that is there already, VoxPressError if
+    the tests ended without success, MissingToolError where there is no Xcode.
     """
+    if result_bundle.exists():
+        raise InputError(result_bundle, expected="a place for a new result bundle", found="something there already")
+    try:
+        content = with_arguments(xctestrun.read_bytes(), arguments)
+    except OSError as error:
+        raise InputError(xctestrun, expected="an .xctestrun file", found=error.strerror or str(error)) from None
+    except (plistlib.InvalidFileException, ExpatError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(xctestrun, expected="a property list of tests", found=str(error) or "none") from None
     with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
         # Beside the original, since paths in it are relative to its own folder.
         ours = xctestrun.with_name(f".{Path(name).name}.xctestrun")
-        ours.write_bytes(with_arguments(xctestrun.read_bytes(), arguments))
+        ours.write_bytes(content)
         try:
             done = _run(xctest_command(ours, identifier, result_bundle))
         finally:

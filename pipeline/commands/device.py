@@ -286,6 +286,36 @@ def ingest(
     _finish([_judge(out, gates, history)], [out], json=json)
 
 
+@app.command(
+    epilog="Example: voxpress device xctest Benchmark.xctestrun 00008120-1 --out bench.xcresult --argument=--runs=3"
+)
+def xctest(
+    tests: Annotated[Path, typer.Argument(help="The .xctestrun of a built test bundle.")],
+    identifier: Annotated[str, typer.Argument(help="The device, as `voxpress device list` names it behind ios:.")],
+    out: Annotated[Path, typer.Option(help="The result bundle that xcodebuild is to write.")],
+    argument: Annotated[
+        list[str] | None, typer.Option(help="Of VOXPRESS_ARGUMENTS, the runner's options; may be repeated.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Run a built test bundle on an iPhone (macOS, xcodebuild test-without-building)."""
+    from dataclasses import asdict
+    from json import dumps
+
+    from rich.table import Table
+
+    from device_tests.drive.ios import run_xctest
+
+    cases = run_xctest(tests, identifier.removeprefix("ios:"), argument or [], out)
+    if json:
+        typer.echo(dumps([asdict(case) for case in cases], indent=1))
+        return
+    table = Table("test", "seconds")
+    for case in cases:
+        table.add_row(case.name, f"{case.seconds:.1f}")
+    show(table)
+
+
 @app.command(epilog="Example: voxpress device schema > run.schema.json")
 def schema() -> None:
     """The JSON Schema of run.json."""

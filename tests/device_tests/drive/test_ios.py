@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from device_tests.drive.build import host_build
 from device_tests.drive.ios import (
@@ -21,6 +22,7 @@ from device_tests.drive.ios import (
 )
 from device_tests.drive.run import embed_with_engine
 from exporters.tflite.emit import emit_tflite
+from pipeline.cli import app
 from pipeline.errors import InputError, MissingToolError, VoxPressError
 from tests.device_tests.drive.xcode_end import APP, phone, xcrun
 from tests.factories import tiny_artifact
@@ -122,8 +124,20 @@ def test_a_test_bundle_is_run_with_xcodebuild(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     run_file = tmp_path / "VoxPress.xctestrun"
     run_file.write_bytes(plistlib.dumps({"BenchmarkTests": {}}))
-    assert len(run_xctest(run_file, "ID1", ["--runs", "3"], tmp_path / "out.xcresult")) == 1
-    words = (tmp_path / "words").read_text()
-    assert words.startswith("test-without-building -xctestrun ")
-    assert "-destination platform=iOS,id=ID1 -resultBundlePath" in words
+    words = ["device", "xctest", str(run_file), "ios:ID1", "--argument=--runs", "--argument=3", "--json"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out.xcresult")])
+    assert done.exit_code == 0
+    assert [case["passed"] for case in json.loads(done.stdout)] == [True]
+    said = (tmp_path / "words").read_text()
+    assert said.startswith("test-without-building -xctestrun ")
+    assert "-destination platform=iOS,id=ID1 -resultBundlePath" in said
     assert [path.name for path in tmp_path.glob("*.xctestrun")] == ["VoxPress.xctestrun"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no list", b"<plist><array/></plist>"])
+def test_what_is_no_test_bundle_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    run_file = tmp_path / "VoxPress.xctestrun"
+    if content is not None:
+        run_file.write_bytes(content)
+    with pytest.raises(InputError, match=r"VoxPress\.xctestrun: expected "):
+        run_xctest(run_file, "ID1", [], tmp_path / "out.xcresult")
