@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from exporters.manifest import MANIFEST_KEY, parse_manifest
-from exporters.pte.run import runtime
+from exporters.native import native_chatter_held_back
+from exporters.pte.run import PteRunner, runtime
 from pipeline.errors import InputError, VoxPressError
 from pipeline.features.fbank import samples_of
 from pipeline.files import write_atomically
@@ -42,8 +43,8 @@ def profile(model: Path, *, frames: int, runs: int, out: Path | None = None) -> 
     with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
         trace = Path(name) / "trace.etdp"
         try:
-            data = model.read_bytes()
-            program = runtime().load_program(data, enable_etdump=True)
+            data, weights = model.read_bytes(), PteRunner(model).weights
+            program = runtime().load_program(data, enable_etdump=True, data_path=weights)
             forward = program.load_method("forward")
             noise = _noise(program, forward, model, frames)
             for _ in range(runs + 1):
@@ -112,7 +113,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     try:
-        found = profile(options.model, frames=options.frames, runs=max(1, options.runs), out=options.out)
+        with native_chatter_held_back():
+            found = profile(options.model, frames=options.frames, runs=max(1, options.runs), out=options.out)
     except VoxPressError as error:
         print(f"voxpress: {error}", file=sys.stderr)
         return error.exit_code

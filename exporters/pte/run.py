@@ -34,8 +34,10 @@ class PteRunner:
             raise InputError(self.name, expected="an ExecuTorch file", found=error.strerror or str(error)) from error
         try:
             self._program = runtime().load_program(data)
+            self.weights: Path | None = None  # the .ptd that its weights are taken from; None: they are in it
             if "weights_file" in self._program.method_names:
-                self._program = runtime().load_program(data, data_path=self._weights(model, weights))
+                self.weights = self._weights(model, weights)
+                self._program = runtime().load_program(data, data_path=self.weights)
             self._forward = self._program.load_method("forward")
             sizes = self._forward.metadata.input_tensor_meta(0).sizes()
         except (RuntimeError, KeyError, IndexError) as error:

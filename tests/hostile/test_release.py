@@ -17,6 +17,8 @@ def folder(tmp_path: Path) -> Path:
     made_zip(tmp_path / "net.zip")
     (tmp_path / "broken.zip").write_bytes(b"PK\3\4 and no more")
     (tmp_path / "key.pem").write_text("not a key")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").touch()
     (tmp_path / "list.txt").write_text("1 a/0.wav a/1.wav\n")
     publish(str(tmp_path / "registry"), tmp_path / "made")
     return tmp_path
@@ -35,6 +37,7 @@ def folder(tmp_path: Path) -> Path:
         ("bundle sign net.zip --key key.pem", ("key.pem: expected an Ed25519 private key",)),
         ("bundle sign broken.zip --key key.pem", ("key.pem",)),
         ("bundle create nowhere --out out", ("nowhere: expected the folder of a run or of an artifact",)),
+        ("bundle create run --chunk-seconds 1 --out out", ("--chunk-seconds", "found the run run")),
         ("bundle create . --out out", ("expected the folder of a run or of an artifact",)),
         ("calibrate nowhere --audio . --trials nolist.txt --out out", ("nolist.txt: expected a trial list",)),
         ("calibrate nowhere --audio . --trials list.txt --out out", ("list.txt:1: ", "a/0.wav")),

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from exporters.inspect_model import inspect_model
 from exporters.manifest import model_manifest
 from exporters.pte import emit
 from exporters.pte.emit import emit_pte, frame_range
@@ -27,6 +30,15 @@ def test_pressed_file_equals_the_reference_at_every_length(bits: int) -> None:
     for frames in LENGTHS:
         features = utterance(frames)
         assert relative_error(runner.embed(features), reference(bits, features)) < 1e-5, frames
+
+
+@pytest.mark.parametrize("bits", [4, 32])
+def test_nothing_is_computed_outside_of_our_ops(bits: int, tmp_path: Path) -> None:
+    (tmp_path / "m.pte").write_bytes(tiny_pte(bits))
+    contents = inspect_model(tmp_path / "m.pte")
+    others = {op.name for op in contents.ops if not op.ours}
+    assert others <= {"aten::sym_size.int", "aten::view_copy.out", "executorch_prim::et_view.default"}
+    assert contents.backends == ()
 
 
 def test_depthwise_layers_equal_the_reference() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.pte.emit import emit_pte
+from exporters.pte.emit import emit_pte, emit_split_pte, weights_file_name
 from exporters.pte.profile import main
 from tests.exporters.pte.models import tiny_pte
 from tests.factories import tiny_artifact
@@ -31,6 +31,17 @@ def test_a_stock_program_is_a_delegate_and_the_rest(tmp_path: Path, capsys: pyte
     model.write_bytes(tiny_pte(4, "stock"))
     assert main([str(model), "--frames", "60", "--runs", "1"]) == 0
     assert "XnnpackBackend" in [row["op"] for row in json.loads(capsys.readouterr().out)]
+
+
+def test_weights_beside_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program, weights = emit_split_pte(tiny_artifact(4), lowering="voxpress", max_seconds=4.0)
+    model = tmp_path / "m.pte"
+    model.write_bytes(program)
+    assert main([str(model)]) == 2
+    assert "m.pte: expected its weights in" in capsys.readouterr().err
+    (tmp_path / weights_file_name(tiny_artifact(4))).write_bytes(weights)
+    assert main([str(model), "--frames", "60", "--runs", "1"]) == 0
+    assert "voxpress::conv2d.out" in [row["op"] for row in json.loads(capsys.readouterr().out)]
 
 
 def test_what_cannot_be_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
