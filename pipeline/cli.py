@@ -89,7 +89,9 @@ def run(
 
 @app.command(epilog="Example: voxpress sweep sweep-mini --corpus speech/train --audio speech/dev --trials t.txt")
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A recipe with [msft]: its TOML file, or the name of a built-in one.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe with \\[msft]: its TOML file, or the name of a built-in one.")
+    ],
     corpus: Annotated[
         Path | None,
         typer.Option(help="Folder <speaker>/**/*.wav|flac (VoxCeleb's too). Without it: embedded synthetic voices."),

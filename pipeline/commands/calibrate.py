@@ -14,7 +14,9 @@ from pipeline.commands.terminal import show
 def calibrate(
     model: Annotated[Path, typer.Argument(help="Artifact folder, .pte, .tflite, pre-trained model folder or bundle.")],
     audio: options.Audio,
-    trials: Annotated[Path, typer.Option(help="Trial list, `1 enrolment test [group]` or `0 enrolment test [group]`.")],
+    trials: Annotated[
+        Path, typer.Option(help="Trial list, `1 enrolment test \\[group]` or `0 enrolment test \\[group]`.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the calibration.")],
     far: Annotated[
         list[float] | None,

@@ -67,7 +67,7 @@ def release(
     unsigned: Annotated[bool, typer.Option(help="Release without a signature.")] = False,
     channel: Annotated[str, typer.Option(help="Channel that moves to the new version.")] = "latest",
     settings: Annotated[
-        Path | None, typer.Option(help="TOML file with [gates] to pass and the [card]'s words.")
+        Path | None, typer.Option(help="TOML file with \\[gates] to pass and the \\[card]'s words.")
     ] = None,
     audio: options.AudioIfAny = None,
     trials: Annotated[
