@@ -326,15 +326,15 @@ void transform_block(const Conv2dCall& call, const WinogradPlan<F>& plan, const 
 // Panels [panel, end), of which `weights` holds the first, over all tiles. Inputs are transformed unless they all lie
 // in the scratch already.
 template <typename F>
-void run_panels(const Conv2dCall& call, const WinogradPlan<F>& plan, const WinogradScratch<F>& scratch, int64_t panel,
-                int64_t end, const float* weights) {
+void run_panels(const Conv2dCall& call, const WinogradPlan<F>& plan, const WinogradScratch<F>& scratch, Range panels,
+                const float* weights, bool transformed) {
   const int64_t block = plan.groups_per_block * plan.rows;
   for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
     const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
-    if (panel == 0 || block < plan.range.end - plan.range.begin) transform_block(call, plan, scratch, first, groups);
-    for (int64_t p = panel; p < end; ++p) {
-      const WinogradJob<F> job{&plan,      scratch.inputs, first, groups, weights + (p - panel) * plan.panel_floats,
-                               p * kPanel, scratch.sums};
+    if (!transformed || block < plan.range.end - plan.range.begin) transform_block(call, plan, scratch, first, groups);
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+      const float* panel = weights + (p - panels.begin) * plan.panel_floats;
+      const WinogradJob<F> job{&plan, scratch.inputs, first, groups, panel, p * kPanel, scratch.sums};
       WithRows<Products<F>::template Run, kRows>::run(plan.rows, call, job);
     }
   }
@@ -345,7 +345,7 @@ void winograd_run(const Conv2dCall& call) {
   const WinogradPlan<F> plan(*call.shape, call.share, kTileBudgetBytes);
   const WinogradScratch<F> scratch(plan, call.scratch);
   for (int64_t j = 0; j < plan.depth_blocks * kLanes; ++j) scratch.zeros[j] = 0.0f;
-  run_panels(call, plan, scratch, 0, plan.panels, call.prepared);
+  run_panels(call, plan, scratch, {0, plan.panels}, call.prepared, false);
 }
 
 template <typename F>
@@ -428,20 +428,26 @@ int64_t winograd_pal_scratch_bytes(const Conv2dShape& s) {
   return WinogradScratch<F>::bytes(plan) + pal_panels(plan) * plan.panel_floats * static_cast<int64_t>(sizeof(float));
 }
 
+// Threads share the panels where there are enough, or each of them would expand all weights for its tiles.
+constexpr int64_t kFewestPanels = 2;  // of a thread
+
 template <typename F>
 void winograd_pal_run(const Conv2dCall& call) {
-  const WinogradPlan<F> plan(*call.shape, call.share, kPalTileBudgetBytes);
+  const int64_t all_panels = ceil_div(call.shape->out_channels, kPanel);
+  const bool by_panels = all_panels >= kFewestPanels * call.share.parts;
+  const WinogradPlan<F> plan(*call.shape, by_panels ? Share{} : call.share, kPalTileBudgetBytes);
+  const Range panels = by_panels ? share_of(all_panels, call.share) : Range{0, all_panels};
   const WinogradScratch<F> scratch(plan, call.scratch);
   auto* weights = reinterpret_cast<float*>(call.scratch + WinogradScratch<F>::bytes(plan));
   for (int64_t j = 0; j < plan.depth_blocks * kLanes; ++j) scratch.zeros[j] = 0.0f;
   Palette palette;
   load_palette(*call.shape, *call.weights, &palette);
-  for (int64_t panel = 0; panel < plan.panels; panel += pal_panels(plan)) {
-    const int64_t end = least(panel + pal_panels(plan), plan.panels);
+  for (int64_t panel = panels.begin; panel < panels.end; panel += pal_panels(plan)) {
+    const int64_t end = least(panel + pal_panels(plan), panels.end);
     for (int64_t p = panel; p < end; ++p) {
       fill_winograd_panel<F>(*call.shape, *call.weights, palette, p, weights + (p - panel) * plan.panel_floats);
     }
-    run_panels(call, plan, scratch, panel, end, weights);
+    run_panels(call, plan, scratch, {panel, end}, weights, panel > panels.begin);
   }
 }
 

@@ -89,6 +89,8 @@ class Runner:
 # Large enough to be worth several threads.
 LAYERS: dict[str, Callable[[np.random.Generator], AnyLayer]] = {
     "exact, winograd": lambda rng: random_layer(rng, 4, x=(1, 40, 30, 32), out_channels=32, residual=True),
+    "exact, winograd, many channels": lambda rng: random_layer(rng, 4, x=(1, 14, 13, 32), out_channels=200),
+    "exact, F(2x2), many channels": lambda rng: random_layer(rng, 4, x=(1, 13, 10, 200), out_channels=200),
     "exact, stride 2": lambda rng: random_layer(rng, 4, x=(1, 61, 40, 20), out_channels=40, stride=(2, 2)),
     "exact, depthwise": lambda rng: random_layer(rng, 4, x=(1, 60, 40, 64), out_channels=64, groups=64),
     "exact, grouped": lambda rng: random_layer(rng, 4, x=(1, 60, 20, 24), out_channels=60, groups=3),
