@@ -498,10 +498,14 @@ int64_t winograd_scratch_bytes(const Conv2dU8Shape& s) {
 // does for them.
 template <typename F, int kTiles>
 void transform_block(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const WinogradScratch<F>& scratch,
-                     int64_t first, int64_t groups) {
+                     int64_t first, int64_t groups, WindowSums* windows) {
   constexpr int kPoints = WinogradPlan<F>::kPoints;
   constexpr int kSlot = kBytes / kTiles;
   for (int64_t g = 0; g < groups; ++g) {
+    if (call.finish.offset != nullptr) {  // right before, so that inputs come into the L1 cache once
+      const int64_t last = least(first + (g + 1) * plan.rows, plan.range.end) - 1;
+      windows->reach(first_position(plan, last) + F::kOut * plan.out_mel);
+    }
     for (int64_t m = 0; m < plan.rows; m += kTiles) {
       const uint8_t* pixels[kTiles * kPoints];
       const int64_t row = g * plan.rows + m;
@@ -532,13 +536,9 @@ void winograd_run(const Conv2dU8Call& call) {
   for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
     const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
     if (plan.slot_channels == kBytes) {
-      transform_block<F, 1>(call, plan, scratch, first, groups);
+      transform_block<F, 1>(call, plan, scratch, first, groups, &windows);
     } else if constexpr (kHalves) {
-      transform_block<F, 2>(call, plan, scratch, first, groups);
-    }
-    if (call.finish.offset != nullptr) {
-      windows.reach(first_position(plan, least(first + groups * plan.rows, plan.range.end) - 1) +
-                    F::kOut * plan.out_mel);
+      transform_block<F, 2>(call, plan, scratch, first, groups, &windows);
     }
     for (int64_t p = 0; p < plan.panels; ++p) {
       const PreparedPanel<F> panel(call.prepared, p, plan.steps);
