@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
 
 from calibration.ranges import Mode
 from device_tests.drive.build import Build
@@ -49,7 +49,7 @@ from device_tests.records import (
 )
 from exporters.manifest import Lowering, ModelInput
 from pipeline.errors import InputError, VoxPressError
-from pipeline.files import read_json, sha256_file, write_atomically
+from pipeline.files import first_problem, read_json, sha256_file, write_atomically
 
 Features = npt.NDArray[np.float32]
 Platform = Literal["android", "ios"]
@@ -305,15 +305,16 @@ def _firebase_device(text: str) -> dict[str, str]:
 def ingest(results: Path, job: Job, device: str, out: Path) -> RunRecord:
     """The run that a farm's results are, written to `out` as any other; what is missing is named in it.
 
-    results: AWS's `Customer_Artifacts.zip` or a folder of results of either farm, at any depth in them.
+    results: AWS's `Customer_Artifacts.zip` or a folder of results of either farm, at any depth in them; of an iPhone,
+    the exported attachments of its test.
     Raises InputError if there is no result of this job in it, or one that is not what it should be.
     """
     device_class: DeviceClass = "android" if job.platform == "android" else "ios"
     missing: list[str] = []
     runs: list[ModelRun] = []
     embeddings: dict[str, Path] = {}
-    with _unpacked(results) as folder:
-        found = _results_folder(folder, job)
+    with _unpacked(results) as folder, _attached(folder, job) as whole_folder:
+        found = _results_folder(whole_folder, job)
         once = job.protocol.model_copy(update={"warmup": 0, "runs": 1, "rounds": 1})
         for model in job.models:
             accuracy = _record(model, found / "accuracy" / model.file, once, job.utterances, missing)
@@ -399,6 +400,42 @@ def _results_folder(folder: Path, job: Job) -> Path:
             if path.is_dir() and any(below.name in names for below in path.rglob("*") if below.is_dir()):
                 return path.parent
     raise InputError(folder, expected=f"results of {', '.join(sorted(names))}", found="none of them")
+
+
+class _Attachment(_Frozen):
+    """The files of one engine's run, as the benchmark's XCTest attaches them to its result."""
+
+    format: Literal["voxpress-attachment"]
+    out: str
+    files: dict[BareName, Base64Bytes]
+
+
+@contextmanager
+def _attached(folder: Path, job: Job) -> Iterator[Path]:
+    """A folder of the files that are attachments in `folder`; itself, if there are none.
+
+    They are known by what is in them, since exporting gives them names of its own.
+    Raises InputError for an attachment that is damaged, or of another job.
+    """
+    places = {f"results/accuracy/{model.file}" for model in job.models}
+    places |= {f"results/rounds/{index}/{model.file}" for index in range(job.protocol.rounds) for model in job.models}
+    with tempfile.TemporaryDirectory(prefix="voxpress-") as name:
+        target = Path(name)
+        for path in sorted(folder.rglob("*.json")):
+            text = path.read_bytes()
+            if b'"voxpress-attachment"' not in text:
+                continue
+            try:
+                attachment = _Attachment.model_validate_json(text)
+            except ValidationError as error:
+                raise InputError(path, expected="an attachment of results", found=first_problem(error)) from None
+            if attachment.out not in places:
+                raise InputError(path, expected=f"results of {job.bundle.name}", found=f"those of {attachment.out}")
+            place = target / attachment.out
+            place.mkdir(parents=True, exist_ok=True)
+            for file, content in attachment.files.items():
+                (place / file).write_bytes(content)
+        yield target if any(target.iterdir()) else folder
 
 
 def _zip_job(folder: Path) -> Path:

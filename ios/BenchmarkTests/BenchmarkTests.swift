@@ -36,4 +36,38 @@ final class BenchmarkTests: XCTestCase {
             add(attachment)
         }
     }
+
+    /// AWS Device Farm puts its extra data, a job of `voxpress device package aws --platform ios`, into the app's container.
+    /// Works through it, and attaches what each engine wrote as one JSON text, which `voxpress device ingest` reads.
+    func testJob() throws {
+        let home = URL(fileURLWithPath: NSHomeDirectory())
+        let places = ["Documents/device", "device", "Library/device", "tmp/device"].map { home.appendingPathComponent($0) }
+        let isJob = { (place: URL) in
+            FileManager.default.fileExists(atPath: place.appendingPathComponent("run.sh").path)
+        }
+        guard let job = places.first(where: isJob) else {
+            throw XCTSkip("no job in the app's container")
+        }
+        // The script's paths are relative to its own folder.
+        XCTAssertTrue(FileManager.default.changeCurrentDirectoryPath(job.path))
+        let script = try String(contentsOf: job.appendingPathComponent("run.sh"), encoding: .utf8)
+        for line in script.components(separatedBy: "\n") where line.hasPrefix("engine ") {
+            // engine, folder of results, program, options
+            let words = line.components(separatedBy: " ").map { $0.trimmingCharacters(in: CharacterSet(charactersIn: "'")) }
+            let out = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+            let (code, text) = Benchmark.run(Array(words.dropFirst(3)) + ["--out", out.path])
+            XCTAssertEqual(code, 0, "\(words[1]): \(text)")
+            var files: [String: String] = [:]
+            let written = try? FileManager.default.contentsOfDirectory(at: out, includingPropertiesForKeys: nil)
+            for file in written ?? [] {
+                files[file.lastPathComponent] = try Data(contentsOf: file).base64EncodedString()
+            }
+            let result: [String: Any] = ["format": "voxpress-attachment", "out": words[1], "files": files]
+            let attachment = XCTAttachment(
+                uniformTypeIdentifier: "public.json", name: "voxpress-results.json",
+                payload: try JSONSerialization.data(withJSONObject: result), userInfo: nil)
+            attachment.lifetime = .keepAlways
+            add(attachment)
+        }
+    }
 }

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import zipfile
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,37 @@ def test_aws_package_for_ios(job_folder: Path, apps: FarmApps, tmp_path: Path) -
     assert json.loads(schedule.read_text())["uploads"][0]["type"] == "IOS_APP"
     with pytest.raises(InputError, match=r"app\.apk: expected a \.ipa file"):
         aws_package(copy, job, apps)
+
+
+def attachments(worked: Path, folder: Path, *, without: str = "nothing") -> Path:
+    """As xcresulttool exports what the benchmark's XCTest attached: names of its own, and a manifest."""
+    folder.mkdir()
+    for index, record in enumerate(sorted((worked / "results").rglob("engine.json"))):
+        place = record.parent.relative_to(worked).as_posix()
+        files = {path.name: b64encode(path.read_bytes()).decode() for path in record.parent.iterdir()}
+        if without not in place:
+            text = json.dumps({"out": place, "files": files, "format": "voxpress-attachment"})
+            (folder / f"{index:08X}.json").write_text(text)
+    (folder / "manifest.json").write_text('[{"attachments": [{"exportedFileName": "00000000.json"}]}]')
+    return folder
+
+
+def test_attachments_of_an_xctest_are_results(job_folder: Path, worked: Path, tmp_path: Path) -> None:
+    job = read_job(job_folder).model_copy(update={"platform": "ios"})
+    run = ingest(attachments(worked, tmp_path / "whole"), job, "farm:iphone", tmp_path / "run")
+    assert (run.device_class, run.missing, len(run.models)) == ("ios", (), 2)
+    assert len(read_embeddings(tmp_path / "run" / run.models[0].embeddings)) == 3
+    part = ingest(
+        attachments(worked, tmp_path / "part", without="rounds/1/4bit"), job, "farm:iphone", tmp_path / "less"
+    )
+    (missing,) = part.missing
+    assert missing.startswith("rounds/1/4bit.tflite: ")
+    for name, change in (("damaged", ('"files"', '"fills"')), ("others", ("results/accuracy/", "../../accuracy/"))):
+        folder = attachments(worked, tmp_path / name)
+        path = folder / "00000000.json"
+        path.write_text(path.read_text().replace(*change))
+        with pytest.raises(InputError, match=r"00000000\.json: expected "):
+            ingest(folder, job, "farm:iphone", tmp_path / f"{name}-run")
 
 
 def test_firebase_package(job_folder: Path, apps: FarmApps) -> None:
