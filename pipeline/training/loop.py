@@ -130,7 +130,7 @@ def train(
             task.advance()
     if average is not None:
         average.replace()
-    trainee.eval().cpu()
+    trainee.eval().cpu().float()
     return history
 
 

@@ -32,7 +32,8 @@ class TrainingSettings(BaseModel):
     distillation: Annotated[float, Field(ge=0)] = 0.0  # weight of 1 - cos(student, fp32 teacher); 0: no teacher
     # End with a moving average of the weights over the steps (see average.py); 0: with those of the last step.
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: bf16-mixed where it is fast
+    # auto: bf16-mixed where it is fast, else 32-true. 64-true: to compare runs; networks end as float32 all the same.
+    precision: Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"] = "auto"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 30.0
     workers: Annotated[int, Field(ge=0)] = 0  # processes that cut crops; 0: in the training process
 
