@@ -149,14 +149,13 @@ def test_a_hot_device_is_waited_for_and_then_noted(
 def test_five_hundred_utterances_survive_random_disconnects(
     attach: Callable[..., tuple[DeviceEnd, AdbDevice]], model: Path, tmp_path: Path
 ) -> None:
-    many = features(500, 30)
+    many = features(500, 200)  # long enough for an engine to be stopped where it is, not after it has done them all
     end, device = attach(Faults(disconnects_in_run=8, lines=60, seed=3))
     embeddings, record = embed_with_engine(device, model, many)
-    # What an engine does before it notices is done: on a fast machine it comes to its end before the last of them.
-    assert 1 <= end.disconnects <= 8
+    assert end.disconnects == 8
     assert sorted(embeddings) == sorted(many)
     assert record.utterances == 500
-    assert record.resumed > 0 or end.disconnects < 8
+    assert record.resumed > 0
     undisturbed, _ = embed_with_engine(device, model, many)
     for name, value in undisturbed.items():
         np.testing.assert_array_equal(embeddings[name], value)
