@@ -50,22 +50,21 @@ void gather_floats(const Conv2dU8Call& call, const FloatPlan& plan, const float*
     const bool frame_inside = frame >= 0 && frame < s.in_frames;
     for (int64_t df = 0; df < s.kernel_mel; ++df) {
       const int64_t mel = position.first_mel(s) + df;
+      const float* pixel = utterance + (frame * s.in_mel + mel) * s.in_channels;
       // A whole group of one channel side by side: nearly all of a stem's.
       if (step == 1 && count == kFloatRows && frame_inside && mel >= 0 && mel + kFloatRows <= s.in_mel) {
-        std::memcpy(target, utterance + frame * s.in_mel + mel, kFloatRows * sizeof(float));
+        std::memcpy(target, pixel, kFloatRows * sizeof(float));
         target += plan.rows;
         continue;
       }
       if (plan.rows == 1 && frame_inside && mel >= 0 && mel < s.in_mel) {  // a single position's lie as they are wanted
-        std::memcpy(target, utterance + (frame * s.in_mel + mel) * s.in_channels,
-                    static_cast<size_t>(plan.depth) * sizeof(float));
+        std::memcpy(target, pixel, static_cast<size_t>(plan.depth) * sizeof(float));
         target += plan.depth;
         continue;
       }
       // Positions begin..end have this tap inside.
       const int64_t begin = mel < 0 ? least(count, ceil_div(-mel, s.stride_mel)) : 0;
       const int64_t end = frame_inside ? most(begin, least(count, ceil_div(s.in_mel - mel, s.stride_mel))) : begin;
-      const float* pixel = utterance + (frame * s.in_mel + mel) * s.in_channels;
       for (int64_t i = 0; i < plan.depth; ++i, target += plan.rows) {
         for (int64_t m = 0; m < begin; ++m) target[m] = 0.0f;
         if (step == 1) {

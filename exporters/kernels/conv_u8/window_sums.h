@@ -103,16 +103,16 @@ class WindowSums {
   // halves of one.
   void sum_line(int64_t line) {
     const uint8_t* input = input_ + line * s_.in_mel * s_.in_channels;
-    const uint8_t* next = input;
     int32_t* pixels = pixels_ + line * line_pixels_;
     for (int64_t j = 0; j < s_.pad_mel; ++j) pixels[j] = 0;
     pixels += s_.pad_mel;
     int64_t mel = 0;
     if (kBytes > 16 && s_.in_channels == kBytes / 2 && depth_ == kBytes / 2) {
-      for (; mel + 2 * kPixels <= s_.in_mel; mel += 2 * kPixels, next += kPixels * kBytes) {
+      for (; mel + 2 * kPixels <= s_.in_mel; mel += 2 * kPixels) {
+        const uint8_t* pairs = input + mel * s_.in_channels;
         S32s lanes[kPixels];
         VOXPRESS_UNROLL
-        for (int j = 0; j < kPixels; ++j) lanes[j] = add_bytes(S32s{}, load<U8s>(next + j * kBytes));
+        for (int j = 0; j < kPixels; ++j) lanes[j] = add_bytes(S32s{}, load<U8s>(pairs + j * kBytes));
         int32_t found[2 * kPixels];
         sums_of_eight(lanes, found);
         VOXPRESS_UNROLL
@@ -131,11 +131,12 @@ class WindowSums {
         sum_pixels(input + mel * s_.in_channels, pixels + mel);
       }
     }
-    for (; mel < s_.in_mel; ++mel) {
-      S32s lanes[kPixels] = {sum_pixel(input + mel * s_.in_channels)};
-      int32_t found[2 * kPixels];
-      sums_of_eight(lanes, found);
-      pixels[mel] = found[0] + found[kPixels] - zero_;
+    // Sums of pixels behind the last are overwritten, by this line's end or the next one.
+    for (; mel < s_.in_mel; mel += kPixels) {
+      S32s lanes[kPixels] = {};
+      const int64_t count = least(kPixels, s_.in_mel - mel);
+      for (int64_t j = 0; j < count; ++j) lanes[j] = sum_pixel(input + (mel + j) * s_.in_channels);
+      write_pixels(lanes, pixels + mel);
     }
     for (int64_t j = 0; j < s_.pad_mel; ++j) pixels[s_.in_mel + j] = 0;
   }
@@ -151,6 +152,11 @@ class WindowSums {
         lanes[j] = add_bytes(lanes[j], load<U8s>(input + j * s_.in_channels + channel));
       }
     }
+    write_pixels(lanes, pixels);
+  }
+
+  // Of lanes[kPixels], one for each.
+  void write_pixels(const S32s* lanes, int32_t* pixels) const {
     int32_t found[2 * kPixels];
     sums_of_eight(lanes, found);
     VOXPRESS_UNROLL
