@@ -54,10 +54,12 @@ CREATE TABLE IF NOT EXISTS results (
 
 # Version 1 did not say what a result compares with, so that its results compare with no later ones.
 _FROM_VERSION_1 = """
+BEGIN;
 ALTER TABLE results ADD COLUMN trials TEXT NOT NULL DEFAULT '';
 ALTER TABLE results ADD COLUMN protocol TEXT NOT NULL DEFAULT '';
 ALTER TABLE results ADD COLUMN timings_valid INTEGER NOT NULL DEFAULT 0;
 PRAGMA user_version = 2;
+COMMIT;
 """
 
 
