@@ -33,6 +33,8 @@ let dotProductKernels = ["exporters/kernels/conv_u8/conv2d_u8_neondot.cc"]
 
 // Packed weights, our ops for ExecuTorch with their explicit registration, the harness, the core.
 let native = [
+    "exporters/prepared/hash.cc",
+    "exporters/prepared/hash_aes.cc",
     "exporters/prepared/memory_use.cc",
     "exporters/prepared/packed_store.cc",
     "exporters/prepared/run_layer.cc",
@@ -75,6 +77,8 @@ let delegate = [
 
 // The packed weights once more: an app may take the delegate without the core.
 let delegatePrepared = [
+    "exporters/prepared/hash.cc",
+    "exporters/prepared/hash_aes.cc",
     "exporters/prepared/memory_use.cc",
     "exporters/prepared/packed_store.cc",
     "exporters/prepared/run_layer.cc",

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <new>
 
+#include "prepared/hash.h"
 #include "prepared/packed_store.h"
 #include "prepared/run_layer.h"
 #include "prepared/thread_pool.h"
@@ -95,3 +96,15 @@ VOXPRESS_EXPORT void voxpress_packed_release(PackedWeights* packed) { packed->re
 VOXPRESS_EXPORT const void* voxpress_packed_data(const PackedWeights* packed) { return packed->data(); }
 
 VOXPRESS_EXPORT size_t voxpress_packed_bytes(const PackedWeights* packed) { return packed->size_bytes(); }
+
+// 0 where there is no AES, else 1 and the hash.
+VOXPRESS_EXPORT int32_t voxpress_hash(int32_t aes, const void* data, size_t bytes, uint64_t* value) {
+  const voxpress::HashBlocks blocks = aes != 0 ? voxpress::hash_blocks_aes() : voxpress::hash_blocks_portable;
+  if (blocks == nullptr) return 0;
+  voxpress::Hash hash(blocks);
+  hash.add(data, bytes);
+  const voxpress::Hash::Value found = hash.value();
+  value[0] = found.low;
+  value[1] = found.high;
+  return 1;
+}

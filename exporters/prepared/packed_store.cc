@@ -1,8 +1,8 @@
 #include "prepared/packed_store.h"
 
-#include <cstring>
 #include <new>
 
+#include "prepared/hash.h"
 #include "prepared/memory_use.h"
 
 namespace voxpress {
@@ -10,51 +10,6 @@ namespace {
 
 constexpr std::align_val_t kAlignment{64};
 constexpr uint64_t kStaleAfterRounds = 3;
-
-// Eight independent chains of 64 bits, each step a bijection of the chain, so that one changed word always changes it;
-// the shift lets high bits, which a product only carries upwards, act on low ones.
-class Hash {
- public:
-  void add(const void* data, size_t bytes) {
-    const auto* at = static_cast<const unsigned char*>(data);
-    add_word(0, bytes);
-    for (; bytes >= sizeof(uint64_t) * kChains; bytes -= sizeof(uint64_t) * kChains) {
-      for (int j = 0; j < kChains; ++j, at += sizeof(uint64_t)) {
-        uint64_t word;
-        std::memcpy(&word, at, sizeof(word));
-        add_word(j, word);
-      }
-    }
-    for (int j = 0; bytes > 0; ++j) {
-      const size_t part = bytes < sizeof(uint64_t) ? bytes : sizeof(uint64_t);
-      uint64_t word = 0;
-      std::memcpy(&word, at, part);
-      add_word(j, word);
-      at += part;
-      bytes -= part;
-    }
-  }
-
-  LayerKey key() const {
-    uint64_t low = 0x243f6a8885a308d3;
-    uint64_t high = 0x13198a2e03707344;
-    for (const uint64_t chain : chains_) {
-      low = step(low, chain);
-      high = step(high ^ (high >> 31), chain ^ (chain << 21));
-    }
-    return {low, high};
-  }
-
- private:
-  static constexpr int kChains = 8;
-  static uint64_t step(uint64_t state, uint64_t word) {
-    state = (state ^ word) * 0x9e3779b97f4a7c15;
-    return state ^ (state >> 29);
-  }
-  void add_word(int chain, uint64_t word) { chains_[chain] = step(chains_[chain], word); }
-
-  uint64_t chains_[kChains] = {1, 2, 3, 4, 5, 6, 7, 8};
-};
 
 // What packed weights depend on; batch, frames, mel, padding and, in mode `exact`, relu have no part in them.
 void add_layer(const Conv2dShape& s, const Conv2dWeights& weights, Hash* hash) {
@@ -74,6 +29,11 @@ void add_layer(const Conv2dShape& s, const Conv2dWeights& weights, Hash* hash) {
   hash->add(weights.bias, weights.bias_bytes);
 }
 
+LayerKey key_of(const Hash& hash) {
+  const Hash::Value value = hash.value();
+  return {value.low, value.high};
+}
+
 // The functions of either mode under one name.
 size_t packed_bytes(const Conv2dShape& shape) { return conv2d_packed_bytes(shape); }
 size_t packed_bytes(const Conv2dU8Shape& shape) { return conv2d_u8_packed_bytes(shape); }
@@ -91,7 +51,7 @@ Status pack(const Conv2dU8Shape& shape, const Conv2dWeights& weights, void* pack
 LayerKey layer_key(const Conv2dShape& shape, const Conv2dWeights& weights) {
   Hash hash;
   add_layer(shape, weights, &hash);
-  return hash.key();
+  return key_of(hash);
 }
 
 LayerKey layer_key(const Conv2dU8Shape& shape, const Conv2dWeights& weights) {
@@ -108,7 +68,7 @@ LayerKey layer_key(const Conv2dU8Shape& shape, const Conv2dWeights& weights) {
   const float scales[] = {shape.in.scale, shape.res.scale, shape.out.scale};
   hash.add(numbers, sizeof(numbers));
   hash.add(scales, sizeof(scales));
-  return hash.key();
+  return key_of(hash);
 }
 
 void PackedWeights::release() {

@@ -23,7 +23,7 @@ struct LayerKey {
   bool operator==(const LayerKey& other) const { return low == other.low && high == other.high; }
 };
 
-// Hashes everything that packed weights depend on. Reads the weights once, at about 8 bytes per clock cycle.
+// Hashes everything that packed weights depend on. Reads the weights once.
 LayerKey layer_key(const Conv2dShape& shape, const Conv2dWeights& weights);
 LayerKey layer_key(const Conv2dU8Shape& shape, const Conv2dWeights& weights);
 
