@@ -150,7 +150,7 @@ void fill_arrays(const Conv2dU8Shape& s, const Conv2dWeights& weights, const Int
   }
 }
 
-Finish finish_of(const Conv2dU8Shape& s, const float* arrays, bool has_offset) {
+Finish finish_of(const Conv2dU8Shape& s, const float* arrays, bool has_offset, bool has_residual) {
   const int64_t channels = padded_channels(s);
   const float out_scale = s.output == Element::kU8 ? s.out.scale : 1.0f;
   Finish finish;
@@ -158,6 +158,10 @@ Finish finish_of(const Conv2dU8Shape& s, const float* arrays, bool has_offset) {
   finish.offset = has_offset ? arrays + channels : nullptr;
   finish.bias = arrays + 2 * channels;
   finish.res_multiplier = (s.residual == Element::kU8 ? s.res.scale : 1.0f) / out_scale;
+  finish.residual_shift = 0.0f;
+  if (has_residual && s.residual == Element::kU8) {
+    finish.residual_shift = -static_cast<float>(s.res.zero) * finish.res_multiplier;
+  }
   finish.low = s.conv.relu ? static_cast<float>(s.out.zero) : 0.0f;
   return finish;
 }
@@ -229,7 +233,7 @@ Status conv2d_u8_run_packed(const Conv2dU8Shape& shape, const void* packed, size
   if (scratch_bytes < conv2d_u8_packed_scratch_bytes(shape) || !is_aligned(scratch)) return Status::kBadBufferSize;
   const auto* arrays = reinterpret_cast<const float*>(bytes + sizeof(expected));
   choice.kernel->run({&shape, bytes + sizeof(expected) + arrays_bytes(shape), &tensors,
-                      finish_of(shape, arrays, expected.has_offset == 1), share, static_cast<unsigned char*>(scratch)});
+                      finish_of(shape, arrays, expected.has_offset == 1, tensors.residual != nullptr), share, static_cast<unsigned char*>(scratch)});
   mark_used(choice.id);
   return Status::kOk;
 }

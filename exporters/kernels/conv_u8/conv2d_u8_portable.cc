@@ -13,21 +13,21 @@ namespace {
 
 constexpr Isa kIsa = Isa::kPortable;
 
-// Element `at` of a tensor, less its zero point.
-float real(const void* tensor, Element element, int32_t zero, int64_t at) {
-  if (element == Element::kF32) return static_cast<const float*>(tensor)[at];
-  return static_cast<float>(static_cast<const uint8_t*>(tensor)[at] - zero);
+float element(const void* tensor, Element kind, int64_t at) {
+  if (kind == Element::kF32) return static_cast<const float*>(tensor)[at];
+  return static_cast<float>(static_cast<const uint8_t*>(tensor)[at]);
 }
 
-// Of output `at` of channel `channel`, from t on where the sum has been multiplied. `window` counts for some two-valued
+float start_of(const Finish& f, int64_t channel) { return f.bias[channel] + f.residual_shift; }
+
+// Of output `at` of channel `channel`, from t on as it is after the first line. `window` counts for some two-valued
 // palettes.
 void finish(const Conv2dU8Call& call, int64_t channel, int64_t at, float t, float window) {
   const Conv2dU8Shape& s = *call.shape;
   const Finish& f = call.finish;
-  if (f.offset != nullptr) t = t + window * f.offset[channel];
-  t = t + f.bias[channel];
+  if (f.offset != nullptr) t = fused(window, f.offset[channel], t);
   if (call.tensors->residual != nullptr) {
-    t = t + real(call.tensors->residual, s.residual, s.res.zero, at) * f.res_multiplier;
+    t = fused(element(call.tensors->residual, s.residual, at), f.res_multiplier, t);
   }
   if (s.output == Element::kF32) {
     static_cast<float*>(call.tensors->output)[at] = s.conv.relu && t < 0.0f ? 0.0f : t;
@@ -127,7 +127,8 @@ void direct_run(const Conv2dU8Call& call) {
           }
         });
         const float total = s.input == Element::kF32 ? float_sum : static_cast<float>(sum);
-        finish(call, o, position * conv.out_channels + o, total * call.finish.multiplier[o], window);
+        const float t = fused(total, call.finish.multiplier[o], start_of(call.finish, o));
+        finish(call, o, position * conv.out_channels + o, t, window);
       }
     }
   }
@@ -266,21 +267,25 @@ void multiply_tile(const Conv2dU8Call& call, const Tile& tile, const int8_t* inp
   const auto* factors = reinterpret_cast<const float*>(call.prepared);
   const auto* weights = reinterpret_cast<const int8_t*>(call.prepared + factor_bytes<F>(*call.shape));
   for (int64_t o = 0; o < s.out_channels; ++o) {
-    float m[F::kIn][F::kIn];
+    float scaled[F::kIn][F::kIn];
     for (int p = 0; p < kPoints<F>; ++p) {
       int32_t sum = 0;
       for (int64_t i = 0; i < s.in_channels; ++i) {
         sum += inputs[p * s.in_channels + i] * weights[(o * kPoints<F> + p) * s.in_channels + i];
       }
-      m[p / F::kIn][p % F::kIn] = (static_cast<float>(sum) * steps[p]) * factors[o * kPoints<F> + p];
+      scaled[p / F::kIn][p % F::kIn] = static_cast<float>(sum) * steps[p];
     }
     float y[F::kOut][F::kOut];
     float half[F::kOut][F::kIn];
     for (int j = 0; j < F::kIn; ++j) {
       float column[F::kIn];
+      float factor[F::kIn];
       float result[F::kOut];
-      for (int i = 0; i < F::kIn; ++i) column[i] = m[i][j];
-      F::output(column, result);
+      for (int i = 0; i < F::kIn; ++i) {
+        column[i] = scaled[i][j];
+        factor[i] = factors[o * kPoints<F> + i * F::kIn + j];
+      }
+      F::output_of_products(column, factor, j == 1 ? start_of(call.finish, o) : 0.0f, result);
       for (int i = 0; i < F::kOut; ++i) half[i][j] = result[i];
     }
     for (int i = 0; i < F::kOut; ++i) F::output(half[i], y[i]);

@@ -82,7 +82,7 @@ struct DepthwiseLine {
 struct BlockFinish {
   F32s multiplier[kGroups];
   F32s offset[kGroups];
-  F32s bias[kGroups];
+  F32s start[kGroups];
 
   BlockFinish(const Conv2dU8Call& call, int64_t channel, int64_t channels) {
     for (int group = 0; group < kGroups; ++group) {
@@ -92,11 +92,11 @@ struct BlockFinish {
         if (c >= channels) continue;
         lanes[0][lane] = call.finish.multiplier[channel + c];
         lanes[1][lane] = call.finish.offset == nullptr ? 0.0f : call.finish.offset[channel + c];
-        lanes[2][lane] = call.finish.bias[channel + c];
+        lanes[2][lane] = call.finish.bias[channel + c] + call.finish.residual_shift;
       }
       multiplier[group] = load<F32s>(lanes[0]);
       offset[group] = load<F32s>(lanes[1]);
-      bias[group] = load<F32s>(lanes[2]);
+      start[group] = load<F32s>(lanes[2]);
     }
   }
 };
@@ -134,7 +134,7 @@ struct DepthwiseSums {
 };
 
 void write_depthwise_slowly(const DepthwiseLine& line, int64_t output, const F32s (&t)[kGroups]) {
-  // Bias and what follows, channel by channel in their own order.
+  // What follows, channel by channel in their own order.
   float in_order[kBytes];
   for (int g = 0; g < kGroups; ++g) {
     float lanes[kInts];
@@ -161,9 +161,8 @@ VOXPRESS_INLINE void write_depthwise(const DepthwiseLine& line, const BlockFinis
   F32s t[kGroups];
   VOXPRESS_UNROLL
   for (int g = 0; g < kGroups; ++g) {
-    t[g] = __builtin_convertvector(sums.products[g], F32s) * block.multiplier[g];
-    if constexpr (kOffset) t[g] = t[g] + __builtin_convertvector(sums.inputs[g], F32s) * block.offset[g];
-    if constexpr (kPlain) t[g] = t[g] + block.bias[g];
+    t[g] = fused(to_floats(sums.products[g]), block.multiplier[g], block.start[g]);
+    if constexpr (kOffset) t[g] = fused(to_floats(sums.inputs[g]), block.offset[g], t[g]);
   }
   if constexpr (kPlain) {
     auto* target = static_cast<uint8_t*>(call.tensors->output) + output * call.shape->conv.out_channels + line.channel;

@@ -234,12 +234,12 @@ struct SummedPositions {
 // kCount positions from m on, kInts channels of each; only the first of them may exist.
 template <int kCount>
 VOXPRESS_INLINE void write_some(const Conv2dU8Call& call, const FinishLanes& lanes, const SummedPositions& summed,
-                                F32s multiplier, int64_t m, int v) {
+                                F32s multiplier, F32s start, int64_t m, int v) {
   const int64_t channel = summed.first_channel + v * kInts;
   F32s t[kCount];
   VOXPRESS_UNROLL
   for (int j = 0; j < kCount; ++j) {
-    t[j] = __builtin_convertvector(load<S32s>(summed.sums + (m + j) * kPanel + v * kInts), F32s) * multiplier;
+    t[j] = fused(to_floats(load<S32s>(summed.sums + (m + j) * kPanel + v * kInts)), multiplier, start);
   }
   finish<kCount>(call, lanes,
                  {(summed.first + m) * call.shape->conv.out_channels + channel, channel, summed.channels - v * kInts,
@@ -251,9 +251,12 @@ void write_positions(const Conv2dU8Call& call, const SummedPositions& summed) {
   const FinishLanes lanes(call);
   for (int v = 0; v < kVectors && v * kInts < summed.channels; ++v) {
     const F32s multiplier = load<F32s>(call.finish.multiplier + summed.first_channel + v * kInts);
+    const F32s start = start_of(lanes, call.finish.bias + summed.first_channel + v * kInts);
     int64_t m = 0;
-    for (; m + kTogether <= summed.count; m += kTogether) write_some<kTogether>(call, lanes, summed, multiplier, m, v);
-    for (; m < summed.count; m += 2) write_some<2>(call, lanes, summed, multiplier, m, v);
+    for (; m + kTogether <= summed.count; m += kTogether) {
+      write_some<kTogether>(call, lanes, summed, multiplier, start, m, v);
+    }
+    for (; m < summed.count; m += 2) write_some<2>(call, lanes, summed, multiplier, start, m, v);
   }
 }
 

@@ -10,28 +10,33 @@ namespace {
 
 // What of a call is the same for all outputs, in registers.
 struct FinishLanes {
+  F32s residual_shift;
   F32s res_multiplier;
   U8s low;
-  int32_t res_zero;
 
   explicit FinishLanes(const Conv2dU8Call& call)
-      : res_multiplier(broadcast(call.finish.res_multiplier)),
-        low(static_cast<uint8_t>(call.finish.low) - U8s{}),
-        res_zero(call.shape->res.zero) {}
+      : residual_shift(broadcast(call.finish.residual_shift)),
+        res_multiplier(broadcast(call.finish.res_multiplier)),
+        low(static_cast<uint8_t>(call.finish.low) - U8s{}) {}
 };
+
+// What products are added to.
+VOXPRESS_INLINE F32s start_of(const FinishLanes& lanes, const float* bias) {
+  return load<F32s>(bias) + lanes.residual_shift;
+}
 
 VOXPRESS_INLINE F32s relu(F32s value) {
   const F32s zero = {};
   return value < zero ? zero : value;
 }
 
-// What kInts bytes of the residual add.
-VOXPRESS_INLINE F32s residual_of(const FinishLanes& lanes, const uint8_t* residual) {
-  return __builtin_convertvector(widen_bytes(residual) - lanes.res_zero, F32s) * lanes.res_multiplier;
+// t and kInts bytes of the residual.
+VOXPRESS_INLINE F32s add_residual(const FinishLanes& lanes, const uint8_t* residual, F32s t) {
+  return fused(__builtin_convertvector(widen_bytes(residual), F32s), lanes.res_multiplier, t);
 }
 
-// kCount outputs side by side along mel, kInts channels of each from `channel` on; t as variants.h has it after the
-// multiplication. `at` is where the first of them lies in output and residual. Only the first `count` exist.
+// kCount outputs side by side along mel, kInts channels of each from `channel` on; t as variants.h has it after its
+// first line. `at` is where the first of them lies in output and residual. Only the first `count` exist.
 struct OutputPlace {
   int64_t at;
   int64_t channel;
@@ -40,17 +45,17 @@ struct OutputPlace {
 };
 
 template <int kCount>
-VOXPRESS_INLINE void add_residual(const Conv2dU8Call& call, const FinishLanes& lanes, int64_t at, F32s (&t)[kCount]) {
+VOXPRESS_INLINE void add_residuals(const Conv2dU8Call& call, const FinishLanes& lanes, int64_t at, F32s (&t)[kCount]) {
   const int64_t channels = call.shape->conv.out_channels;
   if (call.shape->residual == Element::kF32) {
     const float* residual = static_cast<const float*>(call.tensors->residual) + at;
     VOXPRESS_UNROLL
-    for (int j = 0; j < kCount; ++j) t[j] = t[j] + load<F32s>(residual + j * channels) * lanes.res_multiplier;
+    for (int j = 0; j < kCount; ++j) t[j] = fused(load<F32s>(residual + j * channels), lanes.res_multiplier, t[j]);
     return;
   }
   const uint8_t* residual = static_cast<const uint8_t*>(call.tensors->residual) + at;
   VOXPRESS_UNROLL
-  for (int j = 0; j < kCount; ++j) t[j] = t[j] + residual_of(lanes, residual + j * channels);
+  for (int j = 0; j < kCount; ++j) t[j] = add_residual(lanes, residual + j * channels, t[j]);
 }
 
 // All of them exist, and all channels.
@@ -61,12 +66,9 @@ VOXPRESS_INLINE void finish_whole(const Conv2dU8Call& call, const FinishLanes& l
   if (call.finish.offset != nullptr) {
     const F32s offset = load<F32s>(call.finish.offset + place.channel);
     VOXPRESS_UNROLL
-    for (int j = 0; j < kCount; ++j) t[j] = t[j] + windows[j] * offset;
+    for (int j = 0; j < kCount; ++j) t[j] = fused(broadcast(windows[j]), offset, t[j]);
   }
-  const F32s bias = load<F32s>(call.finish.bias + place.channel);
-  VOXPRESS_UNROLL
-  for (int j = 0; j < kCount; ++j) t[j] = t[j] + bias;
-  if (call.tensors->residual != nullptr) add_residual(call, lanes, place.at, t);
+  if (call.tensors->residual != nullptr) add_residuals(call, lanes, place.at, t);
   if (call.shape->output == Element::kU8) {
     store_rounded(t, lanes.low, static_cast<uint8_t*>(call.tensors->output) + place.at, channels);
     return;
@@ -169,10 +171,10 @@ VOXPRESS_INLINE void finish_rows(const FinishLanes& lanes, const PlainRows& rows
     for (int j = 0; j < 4; ++j) {
       const int row = j / kVectors;
       const int lane = j % kVectors * kInts;
-      t[j] = to_floats(sum[m + row][j % kVectors]) * load<F32s>(rows.multiplier + lane);
-      if constexpr (kOffset) t[j] = t[j] + rows.windows[m + row] * load<F32s>(rows.offset + lane);
-      t[j] = t[j] + load<F32s>(rows.bias + lane);
-      if constexpr (kResidual) t[j] = t[j] + residual_of(lanes, residual + row * rows.row_bytes + lane);
+      const F32s start = start_of(lanes, rows.bias + lane);
+      t[j] = fused(to_floats(sum[m + row][j % kVectors]), load<F32s>(rows.multiplier + lane), start);
+      if constexpr (kOffset) t[j] = fused(broadcast(rows.windows[m + row]), load<F32s>(rows.offset + lane), t[j]);
+      if constexpr (kResidual) t[j] = add_residual(lanes, residual + row * rows.row_bytes + lane, t[j]);
     }
     store_panel_rows(t, lanes.low, output, rows.row_bytes);
     if constexpr (kResidual) residual += kPanelRows * rows.row_bytes;

@@ -217,11 +217,12 @@ void write_floats(const Conv2dU8Call& call, const float* sums, const float* wind
   for (int v = 0; v < kVectors && v * kInts < channels; ++v) {
     const int64_t channel = first_channel + v * kInts;
     const F32s multiplier = load<F32s>(call.finish.multiplier + channel);
+    const F32s start = start_of(lanes, call.finish.bias + channel);
     for (int64_t m = 0; m < count; m += kFloatTogether) {
       F32s t[kFloatTogether];
       VOXPRESS_UNROLL
       for (int j = 0; j < kFloatTogether; ++j) {
-        t[j] = load<F32s>(sums + (m + j) * kPanel + v * kInts) * multiplier;
+        t[j] = fused(load<F32s>(sums + (m + j) * kPanel + v * kInts), multiplier, start);
       }
       finish<kFloatTogether>(call, lanes,
                              {(first + m) * out_channels + channel, channel, channels - v * kInts, count - m},

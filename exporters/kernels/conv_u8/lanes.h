@@ -7,6 +7,7 @@
 //   narrow                           16 bits to signed bytes, in order again
 //   round_product                    (a * b + 2^14) >> 15
 //   magnitude, larger                |a|; max(a, b)
+//   fused, multiply_add              a * b + c, rounded once; the same for powers of two
 //   dot_lanes                        sum[o] + the products of kDepth inputs and kDepth weights of lane o; dot_inputs
 //                                    makes of inputs what it wants of them
 //   store_panel_rows                 kPanelRows rows of kPanel outputs, rounded to 0..255 and at least `low`, `stride`

@@ -41,6 +41,7 @@ VOXPRESS_INLINE U16s larger(U16s a, U16s b) { return (U16s)_mm256_max_epu16((__m
 
 VOXPRESS_INLINE S32s halves(S32s low, S32s high) { return (S32s)_mm256_blend_epi32((__m256i)low, (__m256i)high, 0xf0); }
 
+VOXPRESS_INLINE F32s fused(F32s a, F32s b, F32s c) { return (F32s)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 VOXPRESS_INLINE F32s multiply_add(F32s a, float factor, F32s b) {
   return (F32s)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(factor), (__m256)b);
 }

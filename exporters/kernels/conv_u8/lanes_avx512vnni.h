@@ -52,6 +52,7 @@ VOXPRESS_INLINE S32s halves(S32s low, S32s high) {
   return (S32s)_mm512_mask_blend_epi32(0xff00, (__m512i)low, (__m512i)high);
 }
 
+VOXPRESS_INLINE F32s fused(F32s a, F32s b, F32s c) { return (F32s)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 VOXPRESS_INLINE F32s multiply_add(F32s a, float factor, F32s b) {
   return (F32s)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(factor), (__m512)b);
 }

@@ -9,18 +9,22 @@
 
 namespace voxpress {
 
-// How a sum becomes an output, for all variants alike and in this order, each step rounded to float:
+// How a sum becomes an output, for all variants alike and in this order, each line rounded to float once:
 //
-//   t = sum * multiplier[o]            (in Winograd's algorithm part of the dequantisation)
-//   t = t + window * offset[o]         two-valued palettes that are not +-a only; window: sum of the inputs of the
-//   group t = t + bias[o]                    scaled to the output's steps, with its zero point in it t = t + (residual
-//   - res_zero) * res_multiplier float: relu(t);  u8: round(min(max(t, low), 255))
+//   t = sum * multiplier[o] + (bias[o] + residual_shift)
+//                                      Winograd's algorithm has both in the dequantisation, see output_of_products
+//   t = window * offset[o] + t         two-valued palettes that are not +-a only; window: sum of the group's inputs
+//   t = residual * res_multiplier + t  if there is a residual; bytes as they are, their zero point is in the shift
+//   float: relu(t);  u8: round(min(max(t, low), 255))
+//
+// The bias is scaled to the output's steps, with its zero point in it.
 //
 // Arrays are of padded_channels() floats, 64-byte aligned, with zeros behind the last channel.
 struct Finish {
   const float* multiplier;
   const float* offset;  // null if there is none
   const float* bias;
+  float residual_shift;  // 0 without a residual of bytes
   float res_multiplier;
   float low;
 };

@@ -313,21 +313,22 @@ struct OutputJob {
   int64_t channel;
 };
 
-// half[i][j]: the sums of column j, as floats, transformed.
+// half[i][j]: the sums of column j, as floats, transformed; `start` is in what all outputs are.
 template <typename F>
-VOXPRESS_INLINE void transform_columns(const int32_t* sums, const float* steps, const float* factors,
+VOXPRESS_INLINE void transform_columns(const int32_t* sums, const float* steps, const float* factors, F32s start,
                                        F32s (&half)[F::kOut][F::kIn]) {
   constexpr int n = F::kIn;
   VOXPRESS_UNROLL
   for (int j = 0; j < n; ++j) {
-    F32s m[n], y[F::kOut];
+    F32s a[n], f[n], y[F::kOut];
     VOXPRESS_UNROLL
     for (int i = 0; i < n; ++i) {
       const int p = i * n + j;
       const F32s sum = __builtin_convertvector(load<S32s>(sums + p * WinogradPlan<F>::kPointSums), F32s);
-      m[i] = (sum * broadcast(steps[p])) * load<F32s>(factors + p * kPanel);
+      a[i] = sum * broadcast(steps[p]);
+      f[i] = load<F32s>(factors + p * kPanel);
     }
-    F::output(m, y);
+    F::output_of_products(a, f, j == 1 ? start : F32s{}, y);
     VOXPRESS_UNROLL
     for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
   }
@@ -339,7 +340,7 @@ void transform_output(const Conv2dU8Call& call, const WinogradPlan<F>& plan, con
                       const TilePlace& place, const OutputJob<F>& job) {
   const int64_t channels = call.shape->conv.out_channels;
   F32s half[F::kOut][F::kIn];
-  transform_columns<F>(job.sums, job.steps, job.factors, half);
+  transform_columns<F>(job.sums, job.steps, job.factors, start_of(lanes, call.finish.bias + job.channel), half);
   for (int i = 0; i < F::kOut && place.frame + i < plan.out_frames; ++i) {
     F32s y[F::kOut];
     F::output(half[i], y);
@@ -365,10 +366,9 @@ template <typename F, bool kOffset, bool kResidual>
 __attribute__((noinline)) void transform_plain_output(const FinishLanes& lanes, const PlainOutput& at,
                                                       const int32_t* sums, const float* steps, const float* factors) {
   F32s half[F::kOut][F::kIn];
-  transform_columns<F>(sums, steps, factors, half);
+  transform_columns<F>(sums, steps, factors, start_of(lanes, at.bias), half);
   F32s offset = {};
   if constexpr (kOffset) offset = load<F32s>(at.offset);
-  const F32s bias = load<F32s>(at.bias);
   const uint8_t* residual = at.residual;
   uint8_t* output = at.output;
   const int64_t line_bytes = at.line * at.pixel_bytes;
@@ -378,9 +378,8 @@ __attribute__((noinline)) void transform_plain_output(const FinishLanes& lanes, 
     F::output(half[i], y);
     VOXPRESS_UNROLL
     for (int j = 0; j < F::kOut; ++j) {
-      if constexpr (kOffset) y[j] = y[j] + at.windows[i * at.line + j] * offset;
-      y[j] = y[j] + bias;
-      if constexpr (kResidual) y[j] = y[j] + residual_of(lanes, residual + j * at.pixel_bytes);
+      if constexpr (kOffset) y[j] = fused(broadcast(at.windows[i * at.line + j]), offset, y[j]);
+      if constexpr (kResidual) y[j] = add_residual(lanes, residual + j * at.pixel_bytes, y[j]);
     }
     store_rounded(y, lanes.low, output, at.pixel_bytes);
   }

@@ -10,8 +10,11 @@
 namespace voxpress {
 namespace {
 
-// a * factor + b.
+// a * factor + b, for powers of two.
 VOXPRESS_INLINE float multiply_add(float a, float factor, float b) { return a * factor + b; }
+
+// a * b + c, rounded once.
+VOXPRESS_INLINE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 
 struct IntegerF2 {
   static constexpr int kIn = 4;
@@ -38,6 +41,14 @@ struct IntegerF2 {
   static VOXPRESS_INLINE void output(const T (&m)[kIn], T (&y)[kOut]) {
     y[0] = m[0] + (m[1] + m[2]);
     y[1] = (m[1] - m[2]) + m[3];
+  }
+  // The same of m[i] = a[i] * f[i]; `start` is added to m[1], whose output is 1 everywhere.
+  template <typename T>
+  static VOXPRESS_INLINE void output_of_products(const T (&a)[kIn], const T (&f)[kIn], T start, T (&y)[kOut]) {
+    const T m1 = fused(a[1], f[1], start);
+    const T m2 = a[2] * f[2];
+    y[0] = fused(a[0], f[0], m1 + m2);
+    y[1] = fused(a[3], f[3], m1 - m2);
   }
 };
 
@@ -82,6 +93,21 @@ struct IntegerF4 {
     y[1] = multiply_add(odd2, 2.0f, odd);
     y[2] = multiply_add(even2, 4.0f, even);
     y[3] = multiply_add(odd2, 8.0f, odd) + m[5];
+  }
+  template <typename T>
+  static VOXPRESS_INLINE void output_of_products(const T (&a)[kIn], const T (&f)[kIn], T start, T (&y)[kOut]) {
+    const T m1 = fused(a[1], f[1], start);
+    const T m2 = a[2] * f[2];
+    const T m3 = a[3] * f[3];
+    const T m4 = a[4] * f[4];
+    const T even = m1 + m2;
+    const T odd = m1 - m2;
+    const T even2 = m3 + m4;
+    const T odd2 = m3 - m4;
+    y[0] = fused(a[0], f[0], even) + even2;
+    y[1] = multiply_add(odd2, 2.0f, odd);
+    y[2] = multiply_add(even2, 4.0f, even);
+    y[3] = fused(a[5], f[5], multiply_add(odd2, 8.0f, odd));
   }
 };
 
