@@ -96,7 +96,7 @@ struct PackedHeader {
   uint32_t elements;
   uint32_t relu;
   // Not compared: what the weights say.
-  uint32_t has_offset;
+  float window_ratio;  // 0: windows do not count
   uint32_t unused[7];
 };
 static_assert(sizeof(PackedHeader) == 128, "what follows it must stay 64-byte aligned");
@@ -150,12 +150,13 @@ void fill_arrays(const Conv2dU8Shape& s, const Conv2dWeights& weights, const Int
   }
 }
 
-Finish finish_of(const Conv2dU8Shape& s, const float* arrays, bool has_offset, bool has_residual) {
+Finish finish_of(const Conv2dU8Shape& s, const float* arrays, float window_ratio, bool has_residual) {
   const int64_t channels = padded_channels(s);
   const float out_scale = s.output == Element::kU8 ? s.out.scale : 1.0f;
   Finish finish;
   finish.multiplier = arrays;
-  finish.offset = has_offset ? arrays + channels : nullptr;
+  finish.offset = window_ratio != 0.0f ? arrays + channels : nullptr;
+  finish.window_ratio = window_ratio;
   finish.bias = arrays + 2 * channels;
   finish.res_multiplier = (s.residual == Element::kU8 ? s.res.scale : 1.0f) / out_scale;
   finish.residual_shift = 0.0f;
@@ -203,7 +204,7 @@ Status conv2d_u8_pack(const Conv2dU8Shape& shape, const Conv2dWeights& weights, 
   Int8Palette palette;
   load_int8_palette(shape.conv, weights, &palette);
   if (share.part == 0) {
-    header.has_offset = palette.middle != 0.0f ? 1 : 0;
+    header.window_ratio = palette.middle != 0.0f ? palette.middle / palette.step : 0.0f;
     std::memcpy(bytes, &header, sizeof(header));
     fill_arrays(shape, weights, palette, reinterpret_cast<float*>(bytes + sizeof(header)));
   }
@@ -228,12 +229,13 @@ Status conv2d_u8_run_packed(const Conv2dU8Shape& shape, const void* packed, size
   PackedHeader expected = header_of(shape, choice);
   if (packed_bytes != expected.total_bytes || !is_aligned(packed)) return Status::kBadPacked;
   const auto* bytes = static_cast<const unsigned char*>(packed);
-  expected.has_offset = static_cast<const PackedHeader*>(packed)->has_offset;
-  if (expected.has_offset > 1 || std::memcmp(packed, &expected, sizeof(expected)) != 0) return Status::kBadPacked;
+  expected.window_ratio = static_cast<const PackedHeader*>(packed)->window_ratio;
+  if (shape.conv.bits != 1 && expected.window_ratio != 0.0f) return Status::kBadPacked;
+  if (std::memcmp(packed, &expected, sizeof(expected)) != 0) return Status::kBadPacked;
   if (scratch_bytes < conv2d_u8_packed_scratch_bytes(shape) || !is_aligned(scratch)) return Status::kBadBufferSize;
   const auto* arrays = reinterpret_cast<const float*>(bytes + sizeof(expected));
   choice.kernel->run({&shape, bytes + sizeof(expected) + arrays_bytes(shape), &tensors,
-                      finish_of(shape, arrays, expected.has_offset == 1, tensors.residual != nullptr), share, static_cast<unsigned char*>(scratch)});
+                      finish_of(shape, arrays, expected.window_ratio, tensors.residual != nullptr), share, static_cast<unsigned char*>(scratch)});
   mark_used(choice.id);
   return Status::kOk;
 }

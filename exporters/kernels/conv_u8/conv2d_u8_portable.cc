@@ -261,11 +261,41 @@ void transform_tile(const Conv2dU8Call& call, const Tile& tile, int16_t* v, int8
   }
 }
 
+// The window sums of a tile's outputs, 0 for those outside; times the ratio, as values of points: see
+// winograd_u8.h.
+template <typename F>
+void spread_windows(const Conv2dU8Call& call, const Tile& tile, float (&spread)[F::kOut][F::kOut]) {
+  const Conv2dShape& s = call.shape->conv;
+  float windows[F::kOut][F::kOut] = {};
+  for (int i = 0; i < F::kOut && tile.frame + i < conv2d_out_frames(s); ++i) {
+    for (int j = 0; j < F::kOut && tile.mel + j < conv2d_out_mel(s); ++j) {
+      const int64_t position = (tile.n * conv2d_out_frames(s) + tile.frame + i) * conv2d_out_mel(s) + tile.mel + j;
+      windows[i][j] = window_sum(call, window_of(s, position), 0);
+    }
+  }
+  transform_both(windows, spread, [](const auto& from, auto& to) { F::spread(from, to); });
+  for (auto& line : spread) {
+    for (float& value : line) value = value * call.finish.window_ratio;
+  }
+}
+
 template <typename F>
 void multiply_tile(const Conv2dU8Call& call, const Tile& tile, const int8_t* inputs, const float* steps) {
   const Conv2dShape& s = call.shape->conv;
   const auto* factors = reinterpret_cast<const float*>(call.prepared);
   const auto* weights = reinterpret_cast<const int8_t*>(call.prepared + factor_bytes<F>(*call.shape));
+  // Weights of +-1 are not rounded: what a point is worth is the same for all channels.
+  const bool whole = s.bits == 1;
+  float added[F::kIn][F::kIn] = {};
+  if (call.finish.offset != nullptr) {
+    float spread[F::kOut][F::kOut];
+    spread_windows<F>(call, tile, spread);
+    for (int i = 0; i < F::kOut; ++i) {
+      for (int j = 0; j < F::kOut; ++j) added[F::kSpread[i]][F::kSpread[j]] = spread[i][j];
+    }
+  }
+  Conv2dU8Call written = call;
+  written.finish.offset = nullptr;  // is in the sums
   for (int64_t o = 0; o < s.out_channels; ++o) {
     float scaled[F::kIn][F::kIn];
     for (int p = 0; p < kPoints<F>; ++p) {
@@ -273,7 +303,13 @@ void multiply_tile(const Conv2dU8Call& call, const Tile& tile, const int8_t* inp
       for (int64_t i = 0; i < s.in_channels; ++i) {
         sum += inputs[p * s.in_channels + i] * weights[(o * kPoints<F> + p) * s.in_channels + i];
       }
-      scaled[p / F::kIn][p % F::kIn] = static_cast<float>(sum) * steps[p];
+      const auto total = static_cast<float>(sum);
+      float& value = scaled[p / F::kIn][p % F::kIn];
+      if (!whole) {
+        value = total * steps[p];
+      } else {
+        value = fused(total, steps[p] * point_factor<F>(p), added[p / F::kIn][p % F::kIn]);
+      }
     }
     float y[F::kOut][F::kOut];
     float half[F::kOut][F::kIn];
@@ -285,15 +321,19 @@ void multiply_tile(const Conv2dU8Call& call, const Tile& tile, const int8_t* inp
         column[i] = scaled[i][j];
         factor[i] = factors[o * kPoints<F> + i * F::kIn + j];
       }
-      F::output_of_products(column, factor, j == 1 ? start_of(call.finish, o) : 0.0f, result);
+      if (whole) {
+        F::output(column, result);
+      } else {
+        F::output_of_products(column, factor, j == 1 ? start_of(call.finish, o) : 0.0f, result);
+      }
       for (int i = 0; i < F::kOut; ++i) half[i][j] = result[i];
     }
     for (int i = 0; i < F::kOut; ++i) F::output(half[i], y[i]);
     for (int i = 0; i < F::kOut && tile.frame + i < conv2d_out_frames(s); ++i) {
       for (int j = 0; j < F::kOut && tile.mel + j < conv2d_out_mel(s); ++j) {
         const int64_t position = (tile.n * conv2d_out_frames(s) + tile.frame + i) * conv2d_out_mel(s) + tile.mel + j;
-        const float window = call.finish.offset == nullptr ? 0.0f : window_sum(call, window_of(s, position), 0);
-        finish(call, o, position * s.out_channels + o, y[i][j], window);
+        const float t = whole ? fused(y[i][j], call.finish.multiplier[o], start_of(call.finish, o)) : y[i][j];
+        finish(written, o, position * s.out_channels + o, t, 0.0f);
       }
     }
   }

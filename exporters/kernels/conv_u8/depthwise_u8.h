@@ -141,14 +141,13 @@ void write_depthwise_slowly(const DepthwiseLine& line, int64_t output, const F32
     store(lanes, t[g]);
     for (int lane = 0; lane < kInts; ++lane) in_order[channel_at(g, lane)] = lanes[lane];
   }
-  Conv2dU8Call rest = *line.call;
-  rest.finish.offset = nullptr;  // has been added
-  const FinishLanes lanes(rest);
+  const Conv2dU8Call& call = *line.call;
+  const FinishLanes lanes(call);
   for (int64_t c = 0; c < line.channels; c += kInts) {
     F32s pixels[4] = {load<F32s>(in_order + c)};
     finish_ragged<4>(
-        rest, lanes,
-        {output * rest.shape->conv.out_channels + line.channel + c, line.channel + c, line.channels - c, 1}, nullptr,
+        call, lanes,
+        {output * call.shape->conv.out_channels + line.channel + c, line.channel + c, line.channels - c, 1}, nullptr,
         pixels);
   }
 }

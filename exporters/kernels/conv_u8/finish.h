@@ -58,12 +58,12 @@ VOXPRESS_INLINE void add_residuals(const Conv2dU8Call& call, const FinishLanes& 
   for (int j = 0; j < kCount; ++j) t[j] = add_residual(lanes, residual + j * channels, t[j]);
 }
 
-// All of them exist, and all channels.
+// All of them exist, and all channels. `windows` is null where they are in t already.
 template <int kCount>
 VOXPRESS_INLINE void finish_whole(const Conv2dU8Call& call, const FinishLanes& lanes, const OutputPlace& place,
                                   const float* windows, F32s (&t)[kCount]) {
   const int64_t channels = call.shape->conv.out_channels;
-  if (call.finish.offset != nullptr) {
+  if (windows != nullptr && call.finish.offset != nullptr) {
     const F32s offset = load<F32s>(call.finish.offset + place.channel);
     VOXPRESS_UNROLL
     for (int j = 0; j < kCount; ++j) t[j] = fused(broadcast(windows[j]), offset, t[j]);

@@ -14,6 +14,7 @@ namespace voxpress {
 namespace {
 
 constexpr int kFloatRows = kRows < 12 ? kRows : 12;
+constexpr int kFloatVectors = (kFloatRows + kInts - 1) / kInts;  // that have room for as many floats
 constexpr int kFloatTogether = 4;
 constexpr int kPanelsTogether = 4;
 
@@ -180,6 +181,17 @@ void transpose(const int8_t (&values)[kPanel][kBytes], int64_t count, int8_t* ta
   }
 }
 
+// windows[m] = the sum of row m; behind the last row may be anything.
+void add_rows(const FloatPlan& plan, const float* gathered, float* windows) {
+  F32s sum[kFloatVectors] = {};
+  for (int64_t k = 0; k < plan.row_floats; ++k) {
+    VOXPRESS_UNROLL
+    for (int v = 0; v < kFloatVectors; ++v) sum[v] = sum[v] + load<F32s>(gathered + k * plan.rows + v * kInts);
+  }
+  VOXPRESS_UNROLL
+  for (int v = 0; v < kFloatVectors; ++v) store(windows + v * kInts, sum[v]);
+}
+
 bool float_takes(const Conv2dU8Shape& s) { return s.input == Element::kF32; }
 
 int64_t float_prepared_bytes(const Conv2dU8Shape& s) {
@@ -207,7 +219,7 @@ void float_pack(const Conv2dU8Packing& packing) {
 
 int64_t float_scratch_bytes(const Conv2dU8Shape& s) {
   const FloatPlan plan(s.conv, {});
-  return round_up(plan.row_floats * kFloatRows * static_cast<int64_t>(sizeof(float)), 64);
+  return round_up((plan.row_floats * kFloatRows + kFloatVectors * kInts) * static_cast<int64_t>(sizeof(float)), 64);
 }
 
 void write_floats(const Conv2dU8Call& call, const float* sums, const float* windows, int64_t first, int64_t count,
@@ -250,19 +262,8 @@ void float_run(const Conv2dU8Call& call) {
         position.advance(together);
         m += together;
       }
-      float windows[kFloatRows + kFloatTogether] = {};
-      if (call.finish.offset != nullptr) {
-        const auto add = [&](int64_t rows) {
-          for (int64_t k = 0; k < plan.row_floats; ++k) {
-            for (int64_t m = 0; m < rows; ++m) windows[m] = windows[m] + gathered[k * plan.rows + m];
-          }
-        };
-        if (plan.rows == kFloatRows) {  // known: in vectors
-          add(kFloatRows);
-        } else {
-          add(plan.rows);
-        }
-      }
+      float windows[kFloatVectors * kInts + kFloatTogether] = {};
+      if (call.finish.offset != nullptr) add_rows(plan, gathered, windows);
       const auto* group_panels =
           reinterpret_cast<const int8_t*>(call.prepared) + group * plan.panels * plan.panel_bytes;
       int64_t p = 0;

@@ -13,7 +13,8 @@ namespace voxpress {
 //
 //   t = sum * multiplier[o] + (bias[o] + residual_shift)
 //                                      Winograd's algorithm has both in the dequantisation, see output_of_products
-//   t = window * offset[o] + t         two-valued palettes that are not +-a only; window: sum of the group's inputs
+//   t = window * offset[o] + t         two-valued palettes that are not +-a only; window: sum of the group's inputs;
+//                                      again part of Winograd's dequantisation
 //   t = residual * res_multiplier + t  if there is a residual; bytes as they are, their zero point is in the shift
 //   float: relu(t);  u8: round(min(max(t, low), 255))
 //
@@ -23,6 +24,7 @@ namespace voxpress {
 struct Finish {
   const float* multiplier;
   const float* offset;  // null if there is none
+  float window_ratio;   // offset[o] / multiplier[o], the same for all o; 0 if there is none
   const float* bias;
   float residual_shift;  // 0 without a residual of bytes
   float res_multiplier;

@@ -64,6 +64,11 @@ void load_int8_palette(const Conv2dShape& shape, const Conv2dWeights& weights, I
     palette->values[1] = 1;
     palette->step = 0.5f * (high - low);
     palette->middle = 0.5f * (high + low);
+    if (palette->step == 0.0f) {  // one value after all
+      palette->values[0] = 1;
+      palette->step = low;
+      palette->middle = 0.0f;
+    }
     return;
   }
   const int count = 1 << shape.bits;

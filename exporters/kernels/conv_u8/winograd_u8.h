@@ -87,6 +87,17 @@ TilePlace place_of(const WinogradPlan<F>& plan, int64_t tile) {
   return {line / plan.tiles_frames, line % plan.tiles_frames * F::kOut, tile % plan.tiles_mel * F::kOut};
 }
 
+template <typename F>
+VOXPRESS_INLINE void advance(const WinogradPlan<F>& plan, TilePlace* place) {
+  place->mel += F::kOut;
+  if (place->mel < plan.out_mel) return;
+  place->mel = 0;
+  place->frame += F::kOut;
+  if (place->frame < plan.out_frames) return;
+  place->frame = 0;
+  ++place->n;
+}
+
 // The first position of the line of tiles that a tile is in.
 template <typename F>
 int64_t first_position(const WinogradPlan<F>& plan, int64_t tile) {
@@ -94,17 +105,35 @@ int64_t first_position(const WinogradPlan<F>& plan, int64_t tile) {
   return (place.n * plan.out_frames + place.frame) * plan.out_mel;
 }
 
+// From the first point of a tile's inputs to the others, in bytes.
+template <typename F>
+struct PixelOffsets {
+  int64_t of[F::kIn * F::kIn];
+
+  explicit PixelOffsets(const Conv2dShape& s) {
+    for (int p = 0; p < F::kIn * F::kIn; ++p) of[p] = (p / F::kIn * s.in_mel + p % F::kIn) * s.in_channels;
+  }
+};
+
 // pixels[p] points to the input channels at point p of the tile, or to `zeros`.
 template <typename F>
-void find_pixels(const Conv2dU8Call& call, const TilePlace& place, const uint8_t* zeros, const uint8_t** pixels) {
+void find_pixels(const Conv2dU8Call& call, const PixelOffsets<F>& offsets, const TilePlace& place,
+                 const uint8_t* zeros, const uint8_t** pixels) {
   const Conv2dShape& s = call.shape->conv;
   const uint8_t* utterance =
       static_cast<const uint8_t*>(call.tensors->input) + place.n * s.in_frames * s.in_mel * s.in_channels;
+  const int64_t first_frame = place.frame - s.pad_frames;
+  const int64_t first_mel = place.mel - s.pad_mel;
+  if (first_frame >= 0 && first_mel >= 0 && first_frame + F::kIn <= s.in_frames && first_mel + F::kIn <= s.in_mel) {
+    const uint8_t* first = utterance + (first_frame * s.in_mel + first_mel) * s.in_channels;
+    for (int p = 0; p < F::kIn * F::kIn; ++p) pixels[p] = first + offsets.of[p];
+    return;
+  }
   for (int i = 0; i < F::kIn; ++i) {
-    const int64_t frame = place.frame - s.pad_frames + i;
+    const int64_t frame = first_frame + i;
     const bool frame_inside = frame >= 0 && frame < s.in_frames;
     for (int j = 0; j < F::kIn; ++j) {
-      const int64_t mel = place.mel - s.pad_mel + j;
+      const int64_t mel = first_mel + j;
       const bool inside = frame_inside && mel >= 0 && mel < s.in_mel;
       pixels[i * F::kIn + j] = inside ? utterance + (frame * s.in_mel + mel) * s.in_channels : zeros;
     }
@@ -223,6 +252,16 @@ VOXPRESS_INLINE void transform_vector(const uint8_t* const* pixels, int64_t chan
   }
 }
 
+template <typename F>
+struct PointFactors {
+  alignas(64) float of[WinogradPlan<F>::kPointsRound] = {};
+  constexpr PointFactors() {
+    for (int p = 0; p < WinogradPlan<F>::kPoints; ++p) of[p] = point_factor<F>(p);
+  }
+};
+template <typename F>
+constexpr PointFactors<F> kPointFactors;
+
 // The factors of rounding.h from the largest magnitudes, as pairs of negative 16-bit numbers, and what one is worth.
 VOXPRESS_INLINE void round_factors(const int32_t* largest, int32_t* pairs, float* steps) {
   const S32s size = load<S32s>(largest);
@@ -273,9 +312,12 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
       sizes[1][p + j] = found[8 + j];
     }
   }
+  const bool whole = call.shape->conv.bits == 1;
   for (int tile = 0; tile < kTiles; ++tile) {
     for (int p = 0; p < kPointsRound; p += kInts) {
-      round_factors(sizes[tile] + p, pairs[tile] + p, steps + tile * kPointsRound + p);
+      float* here = steps + tile * kPointsRound + p;
+      round_factors(sizes[tile] + p, pairs[tile] + p, here);
+      if (whole) store(here, load<F32s>(here) * load<F32s>(kPointFactors<F>.of + p));
     }
   }
   const auto factor_of = [&](int p) {
@@ -303,58 +345,138 @@ void transform_tiles(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
   }
 }
 
-// kInts output channels of a tile.
+// What transformed weights are. Those of +-1 are whole and no larger than 127, so that they are not rounded and what a
+// point is worth is the same for all channels; what windows add is then put into the sums of some points.
+enum class Transformed { kRounded, kWhole, kWholeWithWindows };
+
+// A line of a tile's outputs, and F::spread of it.
 template <typename F>
-struct OutputJob {
-  const int32_t* sums;   // [point][kMostRows][kPanel]
-  const float* steps;    // of the tile, [point]
-  const float* factors;  // [point][kPanel]
-  const float* windows;  // by position
-  int64_t channel;
+struct OutputLine;
+template <>
+struct OutputLine<IntegerF2> {
+  typedef float Floats __attribute__((vector_size(8)));
+  static VOXPRESS_INLINE Floats spread(Floats y) { return y; }
+};
+template <>
+struct OutputLine<IntegerF4> {
+  typedef float Floats __attribute__((vector_size(16)));
+  static VOXPRESS_INLINE Floats spread(Floats y) {
+    const Floats second = __builtin_shufflevector(y, y, 2, 1, 1, 1) * Floats{-1.0f, 1.0f, -1.0f, -1.0f};
+    return (__builtin_shufflevector(y, y, 0, 2, 2, 3) + second) * Floats{1.0f, 0.5f, 0.5f, 1.0f};
+  }
 };
 
-// half[i][j]: the sums of column j, as floats, transformed; `start` is in what all outputs are.
+// The values at F::kSpread, [frame][mel], of which a tile's window sums are made, times `ratio`.
 template <typename F>
-VOXPRESS_INLINE void transform_columns(const int32_t* sums, const float* steps, const float* factors, F32s start,
-                                       F32s (&half)[F::kOut][F::kIn]) {
+VOXPRESS_INLINE void spread_windows(const float* windows, int64_t line, float ratio, float* spread) {
+  typename OutputLine<F>::Floats y[F::kOut], m[F::kOut];
+  VOXPRESS_UNROLL
+  for (int i = 0; i < F::kOut; ++i) std::memcpy(&y[i], windows + i * line, sizeof(y[i]));
+  F::spread(y, m);
+  VOXPRESS_UNROLL
+  for (int i = 0; i < F::kOut; ++i) {
+    const typename OutputLine<F>::Floats values = OutputLine<F>::spread(m[i]) * ratio;
+    std::memcpy(spread + i * F::kOut, &values, sizeof(values));
+  }
+}
+
+// The same for any tile; what lies outside of the output counts as 0.
+template <typename F>
+void spread_tile(const WinogradPlan<F>& plan, const TilePlace& place, const float* windows, float ratio,
+                 float* spread) {
+  const int64_t position = (place.n * plan.out_frames + place.frame) * plan.out_mel + place.mel;
+  const int64_t frames = least(F::kOut, plan.out_frames - place.frame);
+  const int64_t mel = least(F::kOut, plan.out_mel - place.mel);
+  if (frames == F::kOut && mel == F::kOut) {
+    spread_windows<F>(windows + position, plan.out_mel, ratio, spread);
+    return;
+  }
+  float inside[F::kOut * F::kOut] = {};
+  for (int64_t i = 0; i < frames; ++i) {
+    for (int64_t j = 0; j < mel; ++j) inside[i * F::kOut + j] = windows[position + i * plan.out_mel + j];
+  }
+  spread_windows<F>(inside, F::kOut, ratio, spread);
+}
+
+template <typename F>
+constexpr int place_in_spread(int index) {
+  for (int k = 0; k < F::kOut; ++k) {
+    if (F::kSpread[k] == index) return k;
+  }
+  return -1;
+}
+
+// kInts output channels of a tile.
+struct TileSums {
+  const int32_t* sums;   // [point][kMostRows][kPanel]
+  const float* steps;    // [point]
+  const float* factors;  // [point][kPanel], of rounded weights
+  const float* spread;   // with windows
+};
+
+// half[i][j]: the sums of column j, as floats, transformed; of rounded weights with `start` in what all outputs are.
+template <typename F, Transformed kWeights>
+VOXPRESS_INLINE void transform_columns(const TileSums& tile, F32s start, F32s (&half)[F::kOut][F::kIn]) {
   constexpr int n = F::kIn;
   VOXPRESS_UNROLL
   for (int j = 0; j < n; ++j) {
-    F32s a[n], f[n], y[F::kOut];
+    F32s a[n], y[F::kOut];
+    [[maybe_unused]] F32s factors[n];
     VOXPRESS_UNROLL
     for (int i = 0; i < n; ++i) {
       const int p = i * n + j;
-      const F32s sum = __builtin_convertvector(load<S32s>(sums + p * WinogradPlan<F>::kPointSums), F32s);
-      a[i] = sum * broadcast(steps[p]);
-      f[i] = load<F32s>(factors + p * kPanel);
+      const F32s sum = to_floats(load<S32s>(tile.sums + p * WinogradPlan<F>::kPointSums));
+      const F32s step = broadcast(tile.steps[p]);
+      const int row = place_in_spread<F>(i);
+      const int column = place_in_spread<F>(j);
+      if (kWeights == Transformed::kWholeWithWindows && row >= 0 && column >= 0) {
+        a[i] = fused(sum, step, broadcast(tile.spread[row * F::kOut + column]));
+      } else {
+        a[i] = sum * step;
+      }
+      if constexpr (kWeights == Transformed::kRounded) factors[i] = load<F32s>(tile.factors + p * kPanel);
     }
-    F::output_of_products(a, f, j == 1 ? start : F32s{}, y);
+    if constexpr (kWeights == Transformed::kRounded) {
+      F::output_of_products(a, factors, j == 1 ? start : F32s{}, y);
+    } else {
+      F::output(a, y);
+    }
     VOXPRESS_UNROLL
     for (int i = 0; i < F::kOut; ++i) half[i][j] = y[i];
   }
 }
 
-// Transforms sums and writes what of the tile lies in the output.
-template <typename F>
+// A line of outputs, without a residual.
+template <typename F, Transformed kWeights>
+VOXPRESS_INLINE void transform_line(const F32s (&half)[F::kIn], F32s multiplier, F32s start, F32s (&y)[F::kOut]) {
+  F::output(half, y);
+  if constexpr (kWeights != Transformed::kRounded) {
+    VOXPRESS_UNROLL
+    for (int j = 0; j < F::kOut; ++j) y[j] = fused(y[j], multiplier, start);
+  }
+}
+
+// Transforms sums and writes what of the tile lies in the output, from channel `channel` on.
+template <typename F, Transformed kWeights>
 void transform_output(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const FinishLanes& lanes,
-                      const TilePlace& place, const OutputJob<F>& job) {
+                      const TilePlace& place, const TileSums& tile, int64_t channel) {
   const int64_t channels = call.shape->conv.out_channels;
+  const F32s multiplier = load<F32s>(call.finish.multiplier + channel);
+  const F32s start = start_of(lanes, call.finish.bias + channel);
   F32s half[F::kOut][F::kIn];
-  transform_columns<F>(job.sums, job.steps, job.factors, start_of(lanes, call.finish.bias + job.channel), half);
+  transform_columns<F, kWeights>(tile, start, half);
   for (int i = 0; i < F::kOut && place.frame + i < plan.out_frames; ++i) {
     F32s y[F::kOut];
-    F::output(half[i], y);
+    transform_line<F, kWeights>(half[i], multiplier, start, y);
     const int64_t line = (place.n * plan.out_frames + place.frame + i) * plan.out_mel + place.mel;
-    finish<F::kOut>(call, lanes,
-                    {line * channels + job.channel, job.channel, channels - job.channel, plan.out_mel - place.mel},
-                    job.windows + line, y);
+    finish<F::kOut>(call, lanes, {line * channels + channel, channel, channels - channel, plan.out_mel - place.mel},
+                    nullptr, y);
   }
 }
 
 // The same for a tile that lies in the output as a whole, all in bytes: nearly all of them.
 struct PlainOutput {
-  const float* offset;  // null without windows
-  const float* windows;
+  const float* multiplier;
   const float* bias;
   const uint8_t* residual;
   uint8_t* output;
@@ -362,33 +484,26 @@ struct PlainOutput {
   int64_t pixel_bytes;  // from one output to the next
 };
 
-template <typename F, bool kOffset, bool kResidual>
+template <typename F, Transformed kWeights, bool kResidual>
 __attribute__((noinline)) void transform_plain_output(const FinishLanes& lanes, const PlainOutput& at,
-                                                      const int32_t* sums, const float* steps, const float* factors) {
+                                                      const TileSums& tile) {
   F32s half[F::kOut][F::kIn];
-  transform_columns<F>(sums, steps, factors, start_of(lanes, at.bias), half);
-  F32s offset = {};
-  if constexpr (kOffset) offset = load<F32s>(at.offset);
+  const F32s multiplier = load<F32s>(at.multiplier);
+  const F32s start = start_of(lanes, at.bias);
+  transform_columns<F, kWeights>(tile, start, half);
   const uint8_t* residual = at.residual;
   uint8_t* output = at.output;
   const int64_t line_bytes = at.line * at.pixel_bytes;
   VOXPRESS_UNROLL
   for (int i = 0; i < F::kOut; ++i, residual += line_bytes, output += line_bytes) {
     F32s y[F::kOut];
-    F::output(half[i], y);
+    transform_line<F, kWeights>(half[i], multiplier, start, y);
     VOXPRESS_UNROLL
     for (int j = 0; j < F::kOut; ++j) {
-      if constexpr (kOffset) y[j] = fused(broadcast(at.windows[i * at.line + j]), offset, y[j]);
       if constexpr (kResidual) y[j] = add_residual(lanes, residual + j * at.pixel_bytes, y[j]);
     }
     store_rounded(y, lanes.low, output, at.pixel_bytes);
   }
-}
-
-template <typename F>
-auto plain_output(bool offset, bool residual) {
-  if (offset) return residual ? transform_plain_output<F, true, true> : transform_plain_output<F, true, false>;
-  return residual ? transform_plain_output<F, false, true> : transform_plain_output<F, false, false>;
 }
 
 // The products of one group of tiles and one panel, point by point; F is there for the number of points.
@@ -415,47 +530,54 @@ struct SummedGroup {
   int64_t first_channel;
   const int32_t* sums;
   const float* steps;
-  const float* windows;  // by position
+  const float* spread;
 };
 
-template <typename F>
+template <typename F, Transformed kWeights>
 void write_group(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const PreparedPanel<F>& panel,
                  const SummedGroup<F>& group) {
   const FinishLanes lanes(call);
   const int64_t channels = call.shape->conv.out_channels;
   const auto* residual = static_cast<const uint8_t*>(call.tensors->residual);
   auto* output = static_cast<uint8_t*>(call.tensors->output);
-  const auto write_plain = plain_output<F>(call.finish.offset != nullptr, residual != nullptr);
+  const auto write_plain =
+      residual != nullptr ? transform_plain_output<F, kWeights, true> : transform_plain_output<F, kWeights, false>;
   const bool plain =
       call.shape->output == Element::kU8 && (residual == nullptr || call.shape->residual == Element::kU8);
-  for (int64_t m = 0; m < group.tiles; ++m) {
-    const TilePlace place = place_of(plan, group.first_tile + m);
+  TilePlace place = place_of(plan, group.first_tile);
+  for (int64_t m = 0; m < group.tiles; ++m, advance(plan, &place)) {
     const bool inside = place.frame + F::kOut <= plan.out_frames && place.mel + F::kOut <= plan.out_mel;
     for (int v = 0; v < kVectors && group.first_channel + v * kInts < channels; ++v) {
       const int64_t channel = group.first_channel + v * kInts;
-      const OutputJob<F> job{group.sums + m * kPanel + v * kInts, group.steps + m * WinogradPlan<F>::kPointsRound,
-                             panel.factors + v * kInts, group.windows, channel};
+      const TileSums tile{group.sums + m * kPanel + v * kInts, group.steps + m * WinogradPlan<F>::kPointsRound,
+                          panel.factors + v * kInts, group.spread + m * F::kOut * F::kOut};
       if (!plain || !inside || channel + kInts > channels) {
-        transform_output<F>(call, plan, lanes, place, job);
+        transform_output<F, kWeights>(call, plan, lanes, place, tile, channel);
         continue;
       }
       const int64_t position = (place.n * plan.out_frames + place.frame) * plan.out_mel + place.mel;
       const int64_t at = position * channels + channel;
-      PlainOutput to{call.finish.offset == nullptr ? nullptr : call.finish.offset + channel,
-                     group.windows + position,
+      PlainOutput to{call.finish.multiplier + channel,
                      call.finish.bias + channel,
                      nullptr,
                      output + at,
                      plan.out_mel,
                      channels};
       if (residual != nullptr) to.residual = residual + at;
-      write_plain(lanes, to, job.sums, job.steps, job.factors);
+      write_plain(lanes, to, tile);
     }
   }
 }
 
+template <typename F>
+auto group_writer(const Conv2dU8Call& call) {
+  if (call.shape->conv.bits != 1) return write_group<F, Transformed::kRounded>;
+  return call.finish.offset != nullptr ? write_group<F, Transformed::kWholeWithWindows>
+                                       : write_group<F, Transformed::kWhole>;
+}
+
 // A row of the zero point, the inputs of a block with their steps, the 16-bit inputs of the tiles of a vector, the sums
-// of a group and, behind all that, those of windows. Large enough for every share of the tiles.
+// of a group and, behind all that, what windows want. Large enough for every share of the tiles.
 template <typename F>
 struct WinogradScratch {
   uint8_t* zeros;
@@ -463,6 +585,7 @@ struct WinogradScratch {
   float* steps;
   S16s* wide;
   int32_t* sums;
+  float* spread;  // [tile of a block][kOut * kOut]
   unsigned char* windows;
   int64_t bytes = 0;
 
@@ -484,6 +607,8 @@ struct WinogradScratch {
     wide = reinterpret_cast<S16s*>(take(kPoints * plan.slots * 2 * kBytes));
     sums = reinterpret_cast<int32_t*>(
         take(WinogradPlan<F>::kMostRows * kPoints * kPanel * static_cast<int64_t>(sizeof(int32_t))));
+    spread = reinterpret_cast<float*>(
+        take(s.bits == 1 ? tiles * F::kOut * F::kOut * static_cast<int64_t>(sizeof(float)) : 0));
     windows = take(WindowSums::scratch_bytes(s));
   }
 };
@@ -500,6 +625,8 @@ void transform_block(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
                      int64_t first, int64_t groups, WindowSums* windows) {
   constexpr int kPoints = WinogradPlan<F>::kPoints;
   constexpr int kSlot = kBytes / kTiles;
+  const PixelOffsets<F> offsets(call.shape->conv);
+  TilePlace place = place_of(plan, first);
   for (int64_t g = 0; g < groups; ++g) {
     if (call.finish.offset != nullptr) {  // right before, so that inputs come into the L1 cache once
       const int64_t last = least(first + (g + 1) * plan.rows, plan.range.end) - 1;
@@ -509,8 +636,12 @@ void transform_block(const Conv2dU8Call& call, const WinogradPlan<F>& plan, cons
       const uint8_t* pixels[kTiles * kPoints];
       const int64_t row = g * plan.rows + m;
       for (int t = 0; t < kTiles; ++t) {
-        const int64_t tile = least(first + row + t, plan.range.end - 1);
-        find_pixels<F>(call, place_of(plan, tile), scratch.zeros, pixels + t * kPoints);
+        find_pixels<F>(call, offsets, place, scratch.zeros, pixels + t * kPoints);
+        if (call.finish.offset != nullptr) {
+          spread_tile<F>(plan, place, windows->windows(), call.finish.window_ratio,
+                         scratch.spread + (row + t) * F::kOut * F::kOut);
+        }
+        if (first + row + t + 1 < plan.range.end) advance(plan, &place);
       }
       transform_tiles<F, kTiles>(call, plan, pixels, scratch.zeros, scratch.wide,
                                  scratch.inputs + g * plan.group_bytes + m * kSlot * kInputBytes,
@@ -532,6 +663,7 @@ void winograd_run(const Conv2dU8Call& call) {
   const int64_t block = plan.block_tiles();
   WindowSums windows(call.shape->conv, scratch.windows);
   if (call.finish.offset != nullptr) windows.begin(call, 0, first_position(plan, plan.range.begin));
+  const auto write = group_writer<F>(call);
   for (int64_t first = plan.range.begin; first < plan.range.end; first += block) {
     const int64_t groups = least(plan.groups_per_block, ceil_div(plan.range.end - first, plan.rows));
     if (plan.slot_channels == kBytes) {
@@ -551,9 +683,9 @@ void winograd_run(const Conv2dU8Call& call) {
               plan.rows, plan, panel, inputs, scratch.sums);
         }
         const int64_t tile = g * plan.rows;
-        write_group<F>(call, plan, panel,
-                       {first + tile, least(plan.rows, plan.range.end - first - tile), p * kPanel, scratch.sums,
-                        scratch.steps + tile * WinogradPlan<F>::kPointsRound, windows.windows()});
+        write(call, plan, panel,
+              {first + tile, least(plan.rows, plan.range.end - first - tile), p * kPanel, scratch.sums,
+               scratch.steps + tile * WinogradPlan<F>::kPointsRound, scratch.spread + tile * F::kOut * F::kOut});
       }
     }
   }

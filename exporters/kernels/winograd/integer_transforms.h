@@ -42,7 +42,14 @@ struct IntegerF2 {
     y[0] = m[0] + (m[1] + m[2]);
     y[1] = (m[1] - m[2]) + m[3];
   }
-  // The same of m[i] = a[i] * f[i]; `start` is added to m[1], whose output is 1 everywhere.
+  // Points whose values alone make any outputs, kOut in each direction, and the values for outputs y.
+  static constexpr int kSpread[kOut] = {0, 3};
+  template <typename T>
+  static VOXPRESS_INLINE void spread(const T (&y)[kOut], T (&m)[kOut]) {
+    m[0] = y[0];
+    m[1] = y[1];
+  }
+  // The same as output of m[i] = a[i] * f[i]; `start` is added to m[1], whose output is 1 everywhere.
   template <typename T>
   static VOXPRESS_INLINE void output_of_products(const T (&a)[kIn], const T (&f)[kIn], T start, T (&y)[kOut]) {
     const T m1 = fused(a[1], f[1], start);
@@ -94,6 +101,14 @@ struct IntegerF4 {
     y[2] = multiply_add(even2, 4.0f, even);
     y[3] = multiply_add(odd2, 8.0f, odd) + m[5];
   }
+  static constexpr int kSpread[kOut] = {0, 1, 2, 5};
+  template <typename T>
+  static VOXPRESS_INLINE void spread(const T (&y)[kOut], T (&m)[kOut]) {
+    m[0] = y[0] - y[2];
+    m[1] = (y[2] + y[1]) * 0.5f;
+    m[2] = (y[2] - y[1]) * 0.5f;
+    m[3] = y[3] - y[1];
+  }
   template <typename T>
   static VOXPRESS_INLINE void output_of_products(const T (&a)[kIn], const T (&f)[kIn], T start, T (&y)[kOut]) {
     const T m1 = fused(a[1], f[1], start);
@@ -110,6 +125,12 @@ struct IntegerF4 {
     y[3] = fused(a[5], f[5], multiply_add(odd2, 8.0f, odd));
   }
 };
+
+// What a point's sum is divided by, as a factor.
+template <typename F>
+constexpr float point_factor(int point) {
+  return 1.0f / (F::kWeights[point / F::kIn] * F::kWeights[point % F::kIn]);
+}
 
 }  // namespace
 }  // namespace voxpress
