@@ -28,27 +28,19 @@ VOXPRESS_INLINE U8s look_up(const Int8Palette& palette, int bits, U8s codes) {
 
 typedef uint8_t U8Halves __attribute__((vector_size(kBytes / 2)));
 typedef uint8_t U8Quarters __attribute__((vector_size(kBytes / 4)));
-typedef uint8_t U8Eighths __attribute__((vector_size(kBytes / 8)));
 typedef uint32_t U32s __attribute__((vector_size(kBytes)));
-typedef uint64_t U64s __attribute__((vector_size(kBytes)));
 
-// kBytes codes of a width that divides eight, from the start of a byte on: the bits of a byte move apart until each
-// code has a byte of its own.
+// kBytes codes of two, four or eight bits, from the start of a byte on: the bits of a byte move apart until each code
+// has a byte of its own.
 VOXPRESS_INLINE U8s spread(const uint8_t* packed, int32_t bits) {
   if (bits == 8) return load<U8s>(packed);
   if (bits == 4) {
     const U16s pairs = __builtin_convertvector(load<U8Halves>(packed), U16s);
     return (U8s)((pairs | pairs << 4) & 0x0f0f);
   }
-  if (bits == 2) {
-    U32s fours = __builtin_convertvector(load<U8Quarters>(packed), U32s);
-    fours = (fours | fours << 12) & 0x000f000f;
-    return (U8s)((fours | fours << 6) & 0x03030303);
-  }
-  U64s eights = __builtin_convertvector(load<U8Eighths>(packed), U64s);
-  eights = (eights | eights << 28) & 0x0000000f0000000f;
-  eights = (eights | eights << 14) & 0x0003000300030003;
-  return (U8s)((eights | eights << 7) & 0x0101010101010101);
+  U32s fours = __builtin_convertvector(load<U8Quarters>(packed), U32s);
+  fours = (fours | fours << 12) & 0x000f000f;
+  return (U8s)((fours | fours << 6) & 0x03030303);
 }
 
 // Codes of any width up to eight, `count` of them; the others are 0.
@@ -70,6 +62,7 @@ VOXPRESS_INLINE void decode_vector(const Conv2dShape& s, const Conv2dWeights& we
                                    int64_t first, int64_t count, int8_t* out) {
   const auto* packed = static_cast<const uint8_t*>(weights.codes);
   const bool whole = count == kBytes && 8 % s.bits == 0 && first * s.bits % 8 == 0;
+  if (whole && s.bits == 1) return store(out, select_by_bits(packed + first / 8, palette.values[0], palette.values[1]));
   const U8s codes = whole ? spread(packed + first * s.bits / 8, s.bits) : unpack(packed, first, s.bits, count);
   store(out, look_up(palette, s.bits, codes));
   if (count < kBytes) std::memset(out + count, 0, static_cast<size_t>(kBytes - count));

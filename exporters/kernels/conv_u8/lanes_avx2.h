@@ -162,6 +162,15 @@ VOXPRESS_INLINE void store_rounded(const F32s (&values)[kCount], U8s low, uint8_
   for (int j = 0; j < kCount; ++j) std::memcpy(out + j * stride, each + j, sizeof(each[j]));
 }
 
+// Of kBytes bits, from the start of a byte on: `high` where they are set, `low` where not.
+VOXPRESS_INLINE U8s select_by_bits(const uint8_t* bits, int8_t low, int8_t high) {
+  const __m256i order = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const __m256i each = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+  const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(load<int32_t>(bits)), order);
+  const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, each), each);
+  return (U8s)_mm256_blendv_epi8(_mm256_set1_epi8(low), _mm256_set1_epi8(high), set);
+}
+
 // table[codes], of codes below 16.
 #define VOXPRESS_BMI2
 VOXPRESS_INLINE U8s look_up_16(const int8_t* table, U8s codes) {

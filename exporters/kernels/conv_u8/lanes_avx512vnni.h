@@ -153,6 +153,12 @@ VOXPRESS_INLINE void store_rounded(const F32s (&values)[kCount], U8s low, uint8_
   }
 }
 
+// Of kBytes bits, from the start of a byte on: `high` where they are set, `low` where not.
+VOXPRESS_INLINE U8s select_by_bits(const uint8_t* bits, int8_t low, int8_t high) {
+  return (U8s)_mm512_mask_blend_epi8(_cvtu64_mask64(load<uint64_t>(bits)), _mm512_set1_epi8(low),
+                                     _mm512_set1_epi8(high));
+}
+
 // table[codes], of codes below 16.
 #define VOXPRESS_BMI2
 VOXPRESS_INLINE U8s look_up_16(const int8_t* table, U8s codes) {

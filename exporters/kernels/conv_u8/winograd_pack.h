@@ -146,9 +146,11 @@ void pack_panel(const Conv2dU8Packing& packing, int64_t panel, unsigned char* at
   auto* weights = reinterpret_cast<int8_t*>(at + kPoints * kPanel * 8);
   const int64_t channels = least(kPanel, s.out_channels - panel * kPanel);
   if (channels < kPanel) std::memset(at, 0, static_cast<size_t>(PreparedPanel<F>::bytes(steps)));
-  // Few input channels stay transformed until their factors are known; many are transformed twice.
+  // Few input channels stay transformed until their factors are known; many are transformed twice. Weights of +-1 want
+  // no factors.
   const int64_t slots = ceil_div(s.in_channels, kBytes);
   const bool kept = slots <= kMostSlots;
+  const bool whole = s.bits == 1;
   S16s wide[kMostSlots][2 * kPoints];
   for (int64_t j = 0; j < channels; ++j) {
     const int64_t o = panel * kPanel + j;
@@ -156,7 +158,7 @@ void pack_panel(const Conv2dU8Packing& packing, int64_t panel, unsigned char* at
     for (int64_t slot = 0; slot < slots; ++slot) {
       S16s* here = wide[kept ? slot : 0];
       filter.transform(packing, o, slot * kBytes, here);
-      filter.measure(here);
+      if (!whole) filter.measure(here);
     }
     filter.find_factors();
     for (int64_t slot = 0; slot < slots; ++slot) {
