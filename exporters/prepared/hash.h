@@ -6,8 +6,8 @@
 
 namespace voxpress {
 
-// Where lanes of state take in bytes: each step is a bijection of its lane for given bytes, and of the bytes for a given
-// lane, so that one changed word always changes the hash.
+// Where lanes of state take in bytes: each step is a bijection of its lane for given bytes, and of the bytes for a
+// given lane, so that one changed word always changes the hash.
 struct HashState {
   static constexpr size_t kBytes = 128;
   alignas(64) unsigned char lanes[kBytes];

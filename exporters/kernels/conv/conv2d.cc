@@ -7,6 +7,7 @@
 #include "base/isa.h"
 #include "base/usage.h"
 #include "conv/geometry.h"
+#include "conv/packed_header.h"
 #include "conv/variants.h"
 
 namespace voxpress {
@@ -35,34 +36,9 @@ const Choice& choose(const Conv2dShape& shape, bool packed) {
 }
 
 constexpr uint32_t kPackedMagic = 0x57505856;  // "VXPW"
-constexpr uint32_t kPackedVersion = 1;
-
-// What packed weights begin with; scale and bias follow, padded with zeros, then the kernel's own part.
-struct PackedHeader {
-  uint32_t magic;
-  uint32_t version;
-  uint32_t kernel;
-  int32_t bits;
-  int64_t in_channels;
-  int64_t out_channels;
-  int64_t kernel_frames;
-  int64_t kernel_mel;
-  int64_t groups;
-  uint64_t total_bytes;
-};
-static_assert(sizeof(PackedHeader) == 64, "what follows it must stay 64-byte aligned");
-
+// Scale and bias follow the header, padded with zeros, then the kernel's own part.
 PackedHeader header_of(const Conv2dShape& s, const Choice& choice) {
-  return {kPackedMagic,
-          kPackedVersion,
-          static_cast<uint32_t>(choice.id),
-          s.bits,
-          s.in_channels,
-          s.out_channels,
-          s.kernel_frames,
-          s.kernel_mel,
-          s.groups,
-          conv2d_packed_bytes(s)};
+  return packed_header(kPackedMagic, s, choice.id, conv2d_packed_bytes(s));
 }
 
 int64_t channel_floats(const Conv2dShape& s) {

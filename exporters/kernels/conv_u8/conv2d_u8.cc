@@ -7,6 +7,7 @@
 #include "base/isa.h"
 #include "base/usage.h"
 #include "conv/geometry.h"
+#include "conv/packed_header.h"
 #include "conv_u8/variants.h"
 #include "conv_u8/weights.h"
 
@@ -77,20 +78,9 @@ const Choice& choose(const Conv2dU8Shape& shape) {
 }
 
 constexpr uint32_t kPackedMagic = 0x38505856;  // "VXP8"
-constexpr uint32_t kPackedVersion = 1;
-
 // What packed weights begin with. The arrays of Finish follow, then the kernel's own part.
-struct PackedHeader {
-  uint32_t magic;
-  uint32_t version;
-  uint32_t kernel;
-  int32_t bits;
-  int64_t in_channels;
-  int64_t out_channels;
-  int64_t kernel_frames;
-  int64_t kernel_mel;
-  int64_t groups;
-  uint64_t total_bytes;
+struct PackedU8Header {
+  PackedHeader layer;
   float scales[3];  // of input, residual and output
   int32_t zeros[3];
   uint32_t elements;
@@ -99,20 +89,11 @@ struct PackedHeader {
   float window_ratio;  // 0: windows do not count
   uint32_t unused[7];
 };
-static_assert(sizeof(PackedHeader) == 128, "what follows it must stay 64-byte aligned");
+static_assert(sizeof(PackedU8Header) == 128, "what follows it must stay 64-byte aligned");
 
-PackedHeader header_of(const Conv2dU8Shape& s, const Choice& choice) {
-  PackedHeader header = {};
-  header.magic = kPackedMagic;
-  header.version = kPackedVersion;
-  header.kernel = static_cast<uint32_t>(choice.id);
-  header.bits = s.conv.bits;
-  header.in_channels = s.conv.in_channels;
-  header.out_channels = s.conv.out_channels;
-  header.kernel_frames = s.conv.kernel_frames;
-  header.kernel_mel = s.conv.kernel_mel;
-  header.groups = s.conv.groups;
-  header.total_bytes = conv2d_u8_packed_bytes(s);
+PackedU8Header header_of(const Conv2dU8Shape& s, const Choice& choice) {
+  PackedU8Header header = {};
+  header.layer = packed_header(kPackedMagic, s.conv, choice.id, conv2d_u8_packed_bytes(s));
   const Quantization* quantizations[] = {&s.in, &s.res, &s.out};
   const Element elements[] = {s.input, s.residual, s.output};
   for (int j = 0; j < 3; ++j) {
@@ -188,7 +169,8 @@ Status conv2d_u8_check(const Conv2dU8Shape& shape, const Conv2dWeights& weights)
 
 size_t conv2d_u8_packed_bytes(const Conv2dU8Shape& shape) {
   if (shape_status(shape) != Status::kOk) return 0;
-  return sizeof(PackedHeader) + arrays_bytes(shape) + static_cast<size_t>(choose(shape).kernel->prepared_bytes(shape));
+  return sizeof(PackedU8Header) + arrays_bytes(shape) +
+         static_cast<size_t>(choose(shape).kernel->prepared_bytes(shape));
 }
 
 Status conv2d_u8_pack(const Conv2dU8Shape& shape, const Conv2dWeights& weights, void* packed, size_t packed_bytes,
@@ -198,8 +180,8 @@ Status conv2d_u8_pack(const Conv2dU8Shape& shape, const Conv2dWeights& weights, 
   if (!share_ok(share)) return Status::kBadShare;
   if (packed == nullptr) return Status::kNullPointer;
   const Choice& choice = choose(shape);
-  PackedHeader header = header_of(shape, choice);
-  if (packed_bytes != header.total_bytes || !is_aligned(packed)) return Status::kBadBufferSize;
+  PackedU8Header header = header_of(shape, choice);
+  if (packed_bytes != header.layer.total_bytes || !is_aligned(packed)) return Status::kBadBufferSize;
   auto* bytes = static_cast<unsigned char*>(packed);
   Int8Palette palette;
   load_int8_palette(shape.conv, weights, &palette);
@@ -226,16 +208,17 @@ Status conv2d_u8_run_packed(const Conv2dU8Shape& shape, const void* packed, size
     return Status::kNullPointer;
   }
   const Choice& choice = choose(shape);
-  PackedHeader expected = header_of(shape, choice);
-  if (packed_bytes != expected.total_bytes || !is_aligned(packed)) return Status::kBadPacked;
+  PackedU8Header expected = header_of(shape, choice);
+  if (packed_bytes != expected.layer.total_bytes || !is_aligned(packed)) return Status::kBadPacked;
   const auto* bytes = static_cast<const unsigned char*>(packed);
-  expected.window_ratio = static_cast<const PackedHeader*>(packed)->window_ratio;
+  expected.window_ratio = static_cast<const PackedU8Header*>(packed)->window_ratio;
   if (shape.conv.bits != 1 && expected.window_ratio != 0.0f) return Status::kBadPacked;
   if (std::memcmp(packed, &expected, sizeof(expected)) != 0) return Status::kBadPacked;
   if (scratch_bytes < conv2d_u8_packed_scratch_bytes(shape) || !is_aligned(scratch)) return Status::kBadBufferSize;
   const auto* arrays = reinterpret_cast<const float*>(bytes + sizeof(expected));
   choice.kernel->run({&shape, bytes + sizeof(expected) + arrays_bytes(shape), &tensors,
-                      finish_of(shape, arrays, expected.window_ratio, tensors.residual != nullptr), share, static_cast<unsigned char*>(scratch)});
+                      finish_of(shape, arrays, expected.window_ratio, tensors.residual != nullptr), share,
+                      static_cast<unsigned char*>(scratch)});
   mark_used(choice.id);
   return Status::kOk;
 }

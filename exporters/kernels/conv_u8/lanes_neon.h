@@ -42,7 +42,9 @@ VOXPRESS_INLINE U8s narrow(S16s low, S16s high) {
 VOXPRESS_INLINE U16s magnitude(S16s a) { return (U16s)vabsq_s16((int16x8_t)a); }
 VOXPRESS_INLINE U16s larger(U16s a, U16s b) { return (U16s)vmaxq_u16((uint16x8_t)a, (uint16x8_t)b); }
 
-VOXPRESS_INLINE F32s fused(F32s a, F32s b, F32s c) { return (F32s)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+VOXPRESS_INLINE F32s fused(F32s a, F32s b, F32s c) {
+  return (F32s)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
 VOXPRESS_INLINE F32s multiply_add(F32s a, float factor, F32s b) {
   return (F32s)vfmaq_n_f32((float32x4_t)b, (float32x4_t)a, factor);
 }

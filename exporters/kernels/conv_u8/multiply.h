@@ -31,7 +31,7 @@ struct WithSteppedRows {
   }
 };
 
-constexpr int kPrefetchBytes = 4096;  // of weights ahead: enough for what comes from a cache shared by cores
+constexpr int kPrefetchBytes = 4096;         // of weights ahead: enough for what comes from a cache shared by cores
 constexpr int kStepBytes = kPanel * kDepth;  // of weights
 constexpr int kDotBytes = kPanel * kDotDepth;
 constexpr int kLineBytes = 64;

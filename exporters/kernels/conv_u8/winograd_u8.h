@@ -117,8 +117,8 @@ struct PixelOffsets {
 
 // pixels[p] points to the input channels at point p of the tile, or to `zeros`.
 template <typename F>
-void find_pixels(const Conv2dU8Call& call, const PixelOffsets<F>& offsets, const TilePlace& place,
-                 const uint8_t* zeros, const uint8_t** pixels) {
+void find_pixels(const Conv2dU8Call& call, const PixelOffsets<F>& offsets, const TilePlace& place, const uint8_t* zeros,
+                 const uint8_t** pixels) {
   const Conv2dShape& s = call.shape->conv;
   const uint8_t* utterance =
       static_cast<const uint8_t*>(call.tensors->input) + place.n * s.in_frames * s.in_mel * s.in_channels;
@@ -557,12 +557,8 @@ void write_group(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const Pr
       }
       const int64_t position = (place.n * plan.out_frames + place.frame) * plan.out_mel + place.mel;
       const int64_t at = position * channels + channel;
-      PlainOutput to{call.finish.multiplier + channel,
-                     call.finish.bias + channel,
-                     nullptr,
-                     output + at,
-                     plan.out_mel,
-                     channels};
+      PlainOutput to{
+          call.finish.multiplier + channel, call.finish.bias + channel, nullptr, output + at, plan.out_mel, channels};
       if (residual != nullptr) to.residual = residual + at;
       write_plain(lanes, to, tile);
     }
