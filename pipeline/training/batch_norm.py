@@ -40,6 +40,13 @@ def statistics_of_all_processes(network: nn.Module, world_size: int) -> Iterator
             norm.__class__ = kind
 
 
+def freeze_statistics(network: nn.Module) -> None:
+    """Have every batch-norm of a network in training mode normalise by its running statistics, and keep them."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
 class _GlobalBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

@@ -25,7 +25,7 @@ from pipeline.errors import InputError, VoxPressError
 from pipeline.progress import Progress
 from pipeline.training.aam import AamSoftmax
 from pipeline.training.average import MovingAverage
-from pipeline.training.batch_norm import statistics_of_all_processes
+from pipeline.training.batch_norm import freeze_statistics, statistics_of_all_processes
 from pipeline.training.crops import CropDataset, StepSampler
 from pipeline.training.processes import make_fabric
 from pipeline.training.settings import TrainingSettings
@@ -95,6 +95,8 @@ def train(
     sampler = StepSampler(first_step, settings.steps, settings.batch, fabric.global_rank, fabric.world_size)
     loader = DataLoader(data, batch_sampler=sampler, num_workers=settings.workers)
     trainee.train()
+    if settings.frozen_statistics:
+        freeze_statistics(network)
     saved = time.monotonic()
     with (
         statistics_of_all_processes(network, fabric.world_size),

@@ -30,6 +30,9 @@ class TrainingSettings(BaseModel):
     margin_start: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the steps after which the margin begins to grow
     margin_full: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the steps after which it has its full value
     distillation: Annotated[float, Field(ge=0)] = 0.0  # weight of 1 - cos(student, fp32 teacher); 0: no teacher
+    # Keep the batch-norms' statistics as the network came with them, and normalise by them: what a fine-tuned network
+    # will be run with, and what its teacher is run with. False: those of each batch, and their running means.
+    frozen_statistics: bool = False
     # End with a moving average of the weights over the steps (see average.py); 0: with those of the last step.
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     # auto: bf16-mixed where it is fast, else 32-true. 64-true: to compare runs; networks end as float32 all the same.
