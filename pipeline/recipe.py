@@ -183,6 +183,8 @@ class Recipe(_Section):
             raise ValueError("[msft] needs a plan: mixed.average_bits, mixed.budget_bytes or mixed.plans")
         if self.msft is not None and self.msft.order in self.msft.compare_orders:
             raise ValueError(f"msft.compare_orders names {self.msft.order}, which is msft.order")
+        if self.pretrain.frozen_statistics:
+            raise ValueError("pretrain.frozen_statistics: a network that is not trained yet has none to keep")
         if self.augmentation is not None and self.corpus.cache != "none":
             raise ValueError('[augmentation] alters samples, not features: it needs corpus.cache = "none"')
         return self

@@ -195,6 +195,36 @@ def test_two_valued_weights_are_not_rounded(zeros: tuple[int, int, int], groups:
     assert relative_error(layer) < 1e-6
 
 
+TWO_VALUES = {
+    "opposite": (-0.5, 0.5),
+    "the other way round": (0.5, -0.5),
+    "uneven": (-0.25, 0.75),
+    "of one sign": (0.5, 0.75),
+    "the same": (0.5, 0.5),
+    "neighbours": (0.5, float(np.nextafter(np.float32(0.5), np.float32(1)))),
+    "smallest numbers": (1e-45, 3e-45),
+    "nothing": (0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("values", TWO_VALUES)
+@pytest.mark.parametrize("elements", [(U8, U8, U8), (U8, F32, F32)])
+def test_any_two_values_are_the_portable_kernels(algorithm: int, values: str, elements: tuple[int, int, int]) -> None:
+    made = random_layer_u8(
+        np.random.default_rng(4), 1, x=(2, 9, 11, 40), out_channels=40, algorithm=algorithm, zeros=(7, 90, 120),
+        elements=elements, residual=True,
+    )  # fmt: skip
+    was = made.layer.palette
+    assert was is not None
+    palette = np.array(TWO_VALUES[values], np.float32)
+    dense = np.where(made.layer.dense == was.view(np.float32)[0], palette[0], palette[1])
+    layer = made.but(palette=palette, dense=dense)
+    assert_portable(layer)
+    if elements[2] == F32:
+        assert relative_error(layer) < ERROR[algorithm]
+
+
 @pytest.mark.parametrize("algorithm", [WINOGRAD2, WINOGRAD4])
 def test_two_valued_weights_are_whole_numbers_in_the_transformed_domain(algorithm: int) -> None:
     """Inputs so small that none of their transformed values exceeds 127 are not rounded either."""

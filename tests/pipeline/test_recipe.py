@@ -31,6 +31,7 @@ def test_builtin_recipes_are_recipes() -> None:
         (GOOD + "[augmentation]\nmusan = 'm'\nsnr = 3\n", "unknown key augmentation.snr"),
         (GOOD + "[export]\nchunk_seconds = 20\n", r"export: Value error, chunk_seconds is 20, not 0\.3 to 10 \(max_s"),
         (GOOD + "[export]\nchunk_seconds = nan\n", "export.chunk_seconds"),
+        (GOOD + "frozen_statistics = true\n", "pretrain.frozen_statistics: a network that is not trained yet"),
         ('name = "x"\n', "pretrain: Field required"),
         ("name = ", "expected TOML"),
         ("", "name: Field required"),

@@ -56,9 +56,12 @@ def _same(one: nn.Module, two: nn.Module) -> None:
         assert torch.equal(a, b), name
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize(("bits", "ema_decay"), [(None, 0.0), (2, 0.0), (None, 0.5), (2, 0.5)])
-def test_a_killed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, bits: int | None, ema_decay: float) -> None:
-    same: dict[str, object] = {"bits": bits, "ema_decay": ema_decay}
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, bits: int | None, ema_decay: float, frozen: bool
+) -> None:
+    same: dict[str, object] = {"bits": bits, "ema_decay": ema_decay, "frozen_statistics": frozen}
     whole, history = _train(tmp_path / "whole", **same)  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         _train(tmp_path / "killed", die_at=3, **same, **ALWAYS_SAVE)  # type: ignore[arg-type]
@@ -79,6 +82,24 @@ def test_the_average_of_the_weights_after_every_step(tmp_path: Path) -> None:
         # decays 2/11 and, since 3/12 is more, 0.2
         wanted = 0.2 * (2 / 11 * one + 9 / 11 * two) + 0.8 * three if value.is_floating_point() else three
         torch.testing.assert_close(value.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_statistics_are_kept_and_normalised_by(tmp_path: Path) -> None:
+    fresh, _ = _parts()
+    kept = {name: value for name, value in fresh.state_dict().items() if "running" in name or "tracked" in name}
+    assert kept
+    # lr so small that the weights stay: the loss of a step is then that of the network as it is run.
+    frozen, history = _train(tmp_path / "frozen", steps=1, lr=1e-12, final_lr=1e-12, frozen_statistics=True)
+    for name, value in kept.items():
+        assert torch.equal(frozen.state_dict()[name], value), name
+    network, head = _parts()
+    crops = [_data()[k] for k in range(SETTINGS.batch)]
+    features = torch.stack([crop for crop, _ in crops])
+    with torch.no_grad():
+        loss, _ = head(network.eval()(features), torch.tensor([label for _, label in crops]), SETTINGS.margin)
+    assert history[0]["loss"] == pytest.approx(float(loss), rel=1e-5)
+    moved, _ = _train(tmp_path / "moved", steps=1, lr=1e-12, final_lr=1e-12)
+    assert any(not torch.equal(moved.state_dict()[name], value) for name, value in kept.items())
 
 
 def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path: Path) -> None:
