@@ -24,6 +24,7 @@
 //   kInputSteps             times kDotDepth inputs are loaded at a time
 //   store_transformed       16-bit numbers as inputs
 //   store_gathered          bytes as inputs
+//   kArranges               whether weights are arranged at all
 //   arrange_step            weights of kDepth inputs from [kPanel][kDepth] to what dot wants
 //   dot<step>               sum[o] += the products of kDotDepth inputs, the same for all o, and kDotDepth weights of o
 //

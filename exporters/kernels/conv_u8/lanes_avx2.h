@@ -76,6 +76,7 @@ VOXPRESS_INLINE void store_gathered(uint8_t* target, U8s bytes) {
 }
 
 // [kPanel][4] to [2][kPanel][2].
+constexpr bool kArranges = true;
 VOXPRESS_INLINE void arrange_step(int8_t* step) {
   static_assert(kVectors == 2, "two vectors in, two out");
   const __m256i pairs =

@@ -73,6 +73,7 @@ VOXPRESS_INLINE void store_transformed(uint8_t* target, S16s low, S16s high) {
   store(target, narrow(low, high) ^ kTransformedFlip);
 }
 VOXPRESS_INLINE void store_gathered(uint8_t* target, U8s bytes) { store(target, bytes); }
+constexpr bool kArranges = false;
 VOXPRESS_INLINE void arrange_step(int8_t*) {}
 
 VOXPRESS_INLINE S32s load_weights(const int8_t* weights) { return load<S32s>(weights); }

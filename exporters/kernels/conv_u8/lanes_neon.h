@@ -77,6 +77,7 @@ VOXPRESS_INLINE int8x16_t load_weights(const int8_t* weights) { return load<int8
 VOXPRESS_INLINE int8x16_t load_inputs(const uint8_t* inputs) { return load<int8x16_t>(inputs); }
 
 #if defined(VOXPRESS_NEON_DOT)
+constexpr bool kArranges = false;
 VOXPRESS_INLINE void arrange_step(int8_t*) {}
 
 template <int kStep>
@@ -88,6 +89,7 @@ VOXPRESS_INLINE void dot(int8x16_t inputs, const int8x16_t (&weights)[kVectors],
 }
 #else
 // Of the 16 bytes of four output channels, the first two weights of each come first.
+constexpr bool kArranges = true;
 VOXPRESS_INLINE void arrange_step(int8_t* step) {
   const uint8x16_t pairs = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
   for (int v = 0; v < kVectors; ++v) store(step + v * kBytes, vqtbl1q_s8(load<int8x16_t>(step + v * kBytes), pairs));

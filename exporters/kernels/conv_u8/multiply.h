@@ -123,7 +123,9 @@ VOXPRESS_INLINE void add_weights(const int8_t* weights, int64_t steps, int32_t t
 }
 
 VOXPRESS_INLINE void arrange_weights(int8_t* weights, int64_t steps) {
-  for (int64_t k = 0; k < steps; ++k, weights += kStepBytes) arrange_step(weights);
+  if constexpr (kArranges) {
+    for (int64_t k = 0; k < steps; ++k, weights += kStepBytes) arrange_step(weights);
+  }
 }
 
 }  // namespace

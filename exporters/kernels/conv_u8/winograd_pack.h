@@ -36,7 +36,7 @@ template <typename F>
 struct Filter {
   static constexpr int kPoints = WinogradPlan<F>::kPoints;
   static constexpr int kPointsRound = WinogradPlan<F>::kPointsRound;
-  U16s largest[kPointsRound] = {};
+  U16s largest[kPointsRound];
   alignas(kBytes) int32_t pairs[kPointsRound];
   alignas(kBytes) float steps[kPointsRound];
 
@@ -54,6 +54,12 @@ struct Filter {
     }
     transform_taps<F>(low, wide, 2);
     transform_taps<F>(high, wide + 1, 2);
+  }
+
+  // Before the first slot is measured.
+  VOXPRESS_INLINE void begin() {
+    VOXPRESS_UNROLL
+    for (int p = 0; p < kPointsRound; ++p) largest[p] = U16s{};
   }
 
   void measure(const S16s* wide) {
@@ -78,7 +84,7 @@ struct Filter {
     for (int p = 0; p < kPoints; ++p) {
       const auto factor = (S16s)(pairs[p] - S32s{});
       const U8s rounded = narrow(round_product(wide[2 * p], factor), round_product(wide[2 * p + 1], factor));
-      int8_t* target = weights + (p * steps_of_depth + i0 / kDepth) * kStepBytes;
+      int8_t* target = weights + p * PreparedPanel<F>::point_bytes(steps_of_depth) + i0 / kDepth * kStepBytes;
       if (count == kInts) {
         store(target + j * kBytes, rounded);
         continue;
@@ -115,12 +121,13 @@ VOXPRESS_INLINE S32s interleave_second(S32s a, S32s b) {
 // [kPanel][kInts] words -> [kInts][kPanel], in place. Rows of a square are interleaved with those half its size away,
 // as often as its size can be halved.
 inline void transpose_block(int8_t* block) {
-  alignas(kBytes) int8_t rows[kPanel * kBytes];
-  std::memcpy(rows, block, sizeof(rows));
+  S32s rows[kPanel];
+  VOXPRESS_UNROLL
+  for (int j = 0; j < kPanel; ++j) rows[j] = load<S32s>(block + j * kBytes);
   for (int v = 0; v < kVectors; ++v) {
     S32s from[kInts], to[kInts];
     VOXPRESS_UNROLL
-    for (int j = 0; j < kInts; ++j) from[j] = load<S32s>(rows + (v * kInts + j) * kBytes);
+    for (int j = 0; j < kInts; ++j) from[j] = rows[v * kInts + j];
     VOXPRESS_UNROLL
     for (int size = kInts; size > 1; size /= 2) {
       VOXPRESS_UNROLL
@@ -134,6 +141,15 @@ inline void transpose_block(int8_t* block) {
     VOXPRESS_UNROLL
     for (int j = 0; j < kInts; ++j) store(block + j * kStepBytes + v * kBytes, from[j]);
   }
+}
+
+// The codes of an output channel; they may come from main memory.
+inline void prefetch_row(const Conv2dU8Packing& packing, int64_t o) {
+  const Conv2dShape& s = packing.shape->conv;
+  const int64_t row_bits = 9 * s.in_channels * s.bits;
+  const auto* codes = static_cast<const char*>(packing.weights->codes);
+  const int64_t end = least((o + 1) * row_bits / 8, static_cast<int64_t>(packing.weights->codes_bytes));
+  for (int64_t byte = o * row_bits / 8; byte < end; byte += kLineBytes) __builtin_prefetch(codes + byte);
 }
 
 template <typename F>
@@ -154,7 +170,9 @@ void pack_panel(const Conv2dU8Packing& packing, int64_t panel, unsigned char* at
   S16s wide[kMostSlots][2 * kPoints];
   for (int64_t j = 0; j < channels; ++j) {
     const int64_t o = panel * kPanel + j;
+    prefetch_row(packing, o + 1);
     Filter<F> filter;
+    filter.begin();
     for (int64_t slot = 0; slot < slots; ++slot) {
       S16s* here = wide[kept ? slot : 0];
       filter.transform(packing, o, slot * kBytes, here);
@@ -173,13 +191,12 @@ void pack_panel(const Conv2dU8Packing& packing, int64_t panel, unsigned char* at
     }
   }
   for (int p = 0; p < kPoints; ++p) {
-    int8_t* point = weights + p * steps * kStepBytes;
+    int8_t* point = weights + p * PreparedPanel<F>::point_bytes(steps);
     for (int64_t step = 0; step + kInts <= steps; step += kInts) transpose_block(point + step * kStepBytes);
+    add_weights(point, steps, -kTransformedFlip, starts + p * kPanel);
+    arrange_weights(point, steps);
+    std::memset(point + steps * kStepBytes, 0, kLineBytes);
   }
-  for (int p = 0; p < kPoints; ++p) {
-    add_weights(weights + p * steps * kStepBytes, steps, -kTransformedFlip, starts + p * kPanel);
-  }
-  arrange_weights(weights, kPoints * steps);
 }
 
 template <typename F>

@@ -59,7 +59,9 @@ struct WinogradPlan {
   int64_t block_tiles() const { return groups_per_block * rows; }
 };
 
-// Of a panel of prepared weights: factors and starts, each [point][kPanel], then [point][steps][kPanel][kDepth].
+// Of a panel of prepared weights: factors and starts, each [point][kPanel], then [point][steps][kPanel][kDepth] with a
+// line of zeros behind each point: all points are written in turns, and at a power of two apart would share few places
+// of the cache.
 template <typename F>
 struct PreparedPanel {
   static constexpr int64_t kArray = WinogradPlan<F>::kPoints * kPanel;
@@ -67,7 +69,8 @@ struct PreparedPanel {
   const int32_t* starts;
   const int8_t* weights;
 
-  static int64_t bytes(int64_t steps) { return kArray * 8 + WinogradPlan<F>::kPoints * steps * kStepBytes; }
+  static int64_t point_bytes(int64_t steps) { return steps * kStepBytes + kLineBytes; }
+  static int64_t bytes(int64_t steps) { return kArray * 8 + WinogradPlan<F>::kPoints * point_bytes(steps); }
   PreparedPanel(const unsigned char* prepared, int64_t panel, int64_t steps) {
     prepared += panel * bytes(steps);
     factors = reinterpret_cast<const float*>(prepared);
@@ -515,7 +518,7 @@ struct Products {
                                               const uint8_t* inputs, int32_t* sums) {
       constexpr int kPoints = WinogradPlan<F>::kPoints;
       for (int p = 0; p < kPoints; ++p) {
-        multiply<kR, kSlot>(inputs + p * plan.point_bytes, panel.weights + p * plan.steps * kStepBytes, plan.steps,
+        multiply<kR, kSlot>(inputs + p * plan.point_bytes, panel.weights + p * PreparedPanel<F>::point_bytes(plan.steps), plan.steps,
                             panel.starts + p * kPanel, sums + p * WinogradPlan<F>::kPointSums);
       }
     }
