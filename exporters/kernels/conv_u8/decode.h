@@ -11,6 +11,16 @@
 namespace voxpress {
 namespace {
 
+// Where rows are read in turns no hardware sees that each goes on: what follows weight `first` of the file, which may
+// come from main memory.
+VOXPRESS_INLINE void prefetch_codes(const Conv2dShape& s, const Conv2dWeights& weights, int64_t first) {
+  constexpr int64_t kAheadBytes = 256;
+  const int64_t at = first * s.bits / 8 + kAheadBytes;
+  if (at < static_cast<int64_t>(weights.codes_bytes)) {
+    __builtin_prefetch(static_cast<const char*>(weights.codes) + at);
+  }
+}
+
 // Like decode_int8, for up to kBytes weights; `out` has room for kBytes.
 VOXPRESS_INLINE void decode(const Conv2dShape& s, const Conv2dWeights& weights, const Int8Palette& palette,
                             int64_t channel, int64_t first, int64_t count, int8_t* out) {

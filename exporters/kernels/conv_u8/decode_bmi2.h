@@ -26,8 +26,6 @@ VOXPRESS_INLINE U8s look_up(const Int8Palette& palette, int bits, U8s codes) {
   return found;
 }
 
-typedef uint8_t U8Halves __attribute__((vector_size(kBytes / 2)));
-typedef uint8_t U8Quarters __attribute__((vector_size(kBytes / 4)));
 typedef uint32_t U32s __attribute__((vector_size(kBytes)));
 
 // kBytes codes of two, four or eight bits, from the start of a byte on: the bits of a byte move apart until each code
@@ -35,10 +33,10 @@ typedef uint32_t U32s __attribute__((vector_size(kBytes)));
 VOXPRESS_INLINE U8s spread(const uint8_t* packed, int32_t bits) {
   if (bits == 8) return load<U8s>(packed);
   if (bits == 4) {
-    const U16s pairs = __builtin_convertvector(load<U8Halves>(packed), U16s);
+    const U16s pairs = widen_to_shorts(packed);
     return (U8s)((pairs | pairs << 4) & 0x0f0f);
   }
-  U32s fours = __builtin_convertvector(load<U8Quarters>(packed), U32s);
+  auto fours = (U32s)widen_bytes(packed);
   fours = (fours | fours << 12) & 0x000f000f;
   return (U8s)((fours | fours << 6) & 0x03030303);
 }

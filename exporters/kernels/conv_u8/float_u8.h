@@ -206,11 +206,13 @@ void float_pack(const Conv2dU8Packing& packing) {
   for (int64_t p = range.begin; p < range.end; ++p) {
     auto* panel = reinterpret_cast<int8_t*>(packing.prepared) + p * plan.panel_bytes;
     const int64_t first = p % plan.panels * kPanel;
+    alignas(kBytes) int8_t values[kPanel][kBytes] = {};
     for (int64_t k0 = 0; k0 < plan.row_floats; k0 += kBytes) {
-      alignas(kBytes) int8_t values[kPanel][kBytes] = {};
       const int64_t count = least(kBytes, plan.row_floats - k0);
       for (int64_t j = 0; j < least(kPanel, plan.outputs - first); ++j) {
-        decode(s, *packing.weights, *packing.palette, p / plan.panels * plan.outputs + first + j, k0, count, values[j]);
+        const int64_t o = p / plan.panels * plan.outputs + first + j;
+        prefetch_codes(s, *packing.weights, o * plan.row_floats + k0);
+        decode(s, *packing.weights, *packing.palette, o, k0, count, values[j]);
       }
       transpose(values, count, panel + k0 * kPanel);
     }

@@ -3,7 +3,7 @@
 // are summed in registers; it then adds what has no operator:
 //
 //   interleave_low, interleave_high  bytes of two vectors, side by side: of their first halves, or of every 16 bytes'
-//   select_by_bits, look_up_16       where VOXPRESS_BMI2 is defined, see decode_bmi2.h
+//   select_by_bits, look_up_16, widen_to_shorts  where VOXPRESS_BMI2 is defined, see decode_bmi2.h
 //   widen_low, widen_high            in the same order bytes to 16 bits; pair_products what they are for
 //   narrow                           16 bits to signed bytes, in order again
 //   round_product                    (a * b + 2^14) >> 15

@@ -163,6 +163,10 @@ VOXPRESS_INLINE void store_rounded(const F32s (&values)[kCount], U8s low, uint8_
   for (int j = 0; j < kCount; ++j) std::memcpy(out + j * stride, each + j, sizeof(each[j]));
 }
 
+VOXPRESS_INLINE U16s widen_to_shorts(const uint8_t* source) {
+  return (U16s)_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
+}
+
 // Of kBytes bits, from the start of a byte on: `high` where they are set, `low` where not.
 VOXPRESS_INLINE U8s select_by_bits(const uint8_t* bits, int8_t low, int8_t high) {
   const __m256i order = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);

@@ -154,6 +154,10 @@ VOXPRESS_INLINE void store_rounded(const F32s (&values)[kCount], U8s low, uint8_
   }
 }
 
+VOXPRESS_INLINE U16s widen_to_shorts(const uint8_t* source) {
+  return (U16s)_mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
+}
+
 // Of kBytes bits, from the start of a byte on: `high` where they are set, `low` where not.
 VOXPRESS_INLINE U8s select_by_bits(const uint8_t* bits, int8_t low, int8_t high) {
   return (U8s)_mm512_mask_blend_epi8(_cvtu64_mask64(load<uint64_t>(bits)), _mm512_set1_epi8(low),

@@ -518,7 +518,8 @@ struct Products {
                                               const uint8_t* inputs, int32_t* sums) {
       constexpr int kPoints = WinogradPlan<F>::kPoints;
       for (int p = 0; p < kPoints; ++p) {
-        multiply<kR, kSlot>(inputs + p * plan.point_bytes, panel.weights + p * PreparedPanel<F>::point_bytes(plan.steps), plan.steps,
+        multiply<kR, kSlot>(inputs + p * plan.point_bytes,
+                            panel.weights + p * PreparedPanel<F>::point_bytes(plan.steps), plan.steps,
                             panel.starts + p * kPanel, sums + p * WinogradPlan<F>::kPointSums);
       }
     }
