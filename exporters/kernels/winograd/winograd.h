@@ -7,6 +7,7 @@
 // weights, and its sums are transformed and written before the next group begins.
 #pragma once
 
+#include "bitpack/unpack.h"
 #include "conv/gemm.h"
 #include "conv/panel.h"
 #include "winograd/transforms.h"
@@ -23,7 +24,7 @@ constexpr int64_t kPalPanelBudgetBytes = 640 << 10;  // of panels that are expan
 template <typename F>
 struct WinogradPlan {
   static constexpr int kPoints = F::kIn * F::kIn;
-  static constexpr int64_t kPointGap = 16;
+  static constexpr int64_t kPointGap = 16;  // lest all points fall into the same cache set
 
   int64_t out_frames;
   int64_t out_mel;
@@ -32,14 +33,17 @@ struct WinogradPlan {
   Range range;           // of tiles
   int64_t depth_blocks;  // of kLanes input channels
   int64_t panels;
-  int64_t panel_floats;  // of prepared weights: [point][depth][kPanel]
+  // Of prepared weights, a panel and a point of it: [point][depth][kPanel], a gap behind each point.
+  int64_t panel_floats;
+  int64_t panel_point_floats;
   int64_t rows;          // tiles per group
-  // Of a group's transformed inputs: [point][depth_blocks][rows][kLanes], with some room between two points, lest all
-  // of them fall into the same cache set.
+  // Of a group's transformed inputs: [point][depth_blocks][rows][kLanes], likewise.
   int64_t point_floats;
   int64_t group_floats;
   int64_t groups_per_block;
   int64_t budget_bytes;
+
+  static int64_t panel_floats_of(const Conv2dShape& s) { return kPoints * (s.in_channels * kPanel + kPointGap); }
 
   WinogradPlan(const Conv2dShape& s, const Share& share, int64_t budget) {
     budget_bytes = budget;
@@ -51,7 +55,8 @@ struct WinogradPlan {
     const int64_t tiles = most(1, range.end - range.begin);
     depth_blocks = ceil_div(s.in_channels, kLanes);
     panels = ceil_div(s.out_channels, kPanel);
-    panel_floats = kPoints * s.in_channels * kPanel;
+    panel_floats = panel_floats_of(s);
+    panel_point_floats = panel_floats / kPoints;
     rows = rows_per_group(tiles);
     point_floats = depth_blocks * rows * kLanes + kPointGap;
     group_floats = kPoints * point_floats;
@@ -278,7 +283,7 @@ struct Products {
         const float* inputs = job.inputs + g * plan.group_floats;
         for (int point = 0; point < kPoints; ++point) {
           Lanes sum[kR][kVectors];
-          multiply<kR>(inputs + point * plan.point_floats, job.panel + point * depth * kPanel, depth, sum);
+          multiply<kR>(inputs + point * plan.point_floats, job.panel + point * plan.panel_point_floats, depth, sum);
           store_sums<kR>(sum, kPoints * kPanel, job.sums + point * kPanel);
         }
         const int64_t first = job.first_tile + g * kR;
@@ -351,7 +356,7 @@ void winograd_run(const Conv2dCall& call) {
 template <typename F>
 int64_t winograd_prepared_floats(const Conv2dShape& s) {
   // Of the geometry only: batch, frames and mel have no part in it.
-  return ceil_div(s.out_channels, kPanel) * WinogradPlan<F>::kPoints * s.in_channels * kPanel;
+  return WinogradPlan<F>::panel_floats_of(s) * ceil_div(s.out_channels, kPanel);
 }
 
 // Weights of kLanes output channels and one input channel, G w G^T in double.
@@ -380,28 +385,74 @@ VOXPRESS_INLINE void transform_weights(const float* taps, int64_t tap_floats, fl
   }
 }
 
-constexpr int64_t kPackChunk = 16;  // input channels transposed at a time
+constexpr int64_t kDecodeChunk = 64;  // input channels decoded at a time
+constexpr int64_t kPackChunk = 16;    // of them transposed at a time
+
+// Filters of a panel, for kDecodeChunk input channels.
+class Filters {
+ public:
+  Filters(const Conv2dShape& s, const Conv2dWeights& weights, const Palette& palette, int64_t panel)
+      : s_(s), weights_(weights), palette_(palette), first_(panel * kPanel) {
+    rows_ = least(kPanel, s.out_channels - first_);
+  }
+
+  void decode(int64_t channel, int64_t count) {
+    channel_ = channel;
+    if (s_.bits == 32) return;
+    for (int64_t j = 0; j < rows_; ++j) {
+      for (int64_t tap = 0; tap < 9; ++tap) {
+        unpack_codes(weights_.codes, weights_.codes_bytes, s_.bits, place(j, tap), count, codes_[j][tap]);
+      }
+    }
+  }
+
+  // taps[tap][c][j] of channels from `from` on, of those that have been decoded.
+  void copy(int64_t from, int64_t count, float (&taps)[9][kPackChunk][kPanel]) const {
+    for (int64_t j = 0; j < rows_; ++j) {
+      for (int64_t tap = 0; tap < 9; ++tap) {
+        if (s_.bits == 32) {
+          float values[kPackChunk];
+          decode_weights(s_, weights_, palette_, place(j, tap) + from, count, values);
+          for (int64_t c = 0; c < count; ++c) taps[tap][c][j] = values[c];
+        } else {
+          const uint8_t* codes = codes_[j][tap] + from;
+          for (int64_t c = 0; c < count; ++c) taps[tap][c][j] = palette_.values[codes[c]];
+        }
+      }
+    }
+  }
+
+ private:
+  int64_t place(int64_t j, int64_t tap) const { return ((first_ + j) * 9 + tap) * s_.in_channels + channel_; }
+
+  const Conv2dShape& s_;
+  const Conv2dWeights& weights_;
+  const Palette& palette_;
+  int64_t first_, rows_;
+  int64_t channel_ = 0;
+  uint8_t codes_[kPanel][9][kDecodeChunk];
+};
 
 template <typename F>
 void fill_winograd_panel(const Conv2dShape& s, const Conv2dWeights& weights, const Palette& palette, int64_t panel,
                          float* prepared) {
-  const int64_t point_floats = s.in_channels * kPanel;
+  const WinogradPlan<F> plan(s, {}, kTileBudgetBytes);
+  Filters filters(s, weights, palette, panel);
+  float taps[9][kPackChunk][kPanel] = {};
   for (int64_t c0 = 0; c0 < s.in_channels; c0 += kPackChunk) {
+    if (c0 % kDecodeChunk == 0) filters.decode(c0, least(kDecodeChunk, s.in_channels - c0));
     const int64_t count = least(kPackChunk, s.in_channels - c0);
-    float taps[9][kPackChunk][kPanel] = {};
-    for (int64_t j = 0; j < least(kPanel, s.out_channels - panel * kPanel); ++j) {
-      for (int64_t tap = 0; tap < 9; ++tap) {
-        float values[kPackChunk];
-        decode_weights(s, weights, palette, ((panel * kPanel + j) * 9 + tap) * s.in_channels + c0, count, values);
-        for (int64_t c = 0; c < count; ++c) taps[tap][c][j] = values[c];
-      }
-    }
+    filters.copy(c0 % kDecodeChunk, count, taps);
     for (int64_t c = 0; c < count; ++c) {
       for (int v = 0; v < kVectors; ++v) {
         transform_weights<F>(taps[0][c] + v * kLanes, kPackChunk * kPanel, prepared + (c0 + c) * kPanel + v * kLanes,
-                             point_floats);
+                             plan.panel_point_floats);
       }
     }
+  }
+  for (int point = 0; point < WinogradPlan<F>::kPoints; ++point) {
+    std::memset(prepared + (point + 1) * plan.panel_point_floats - WinogradPlan<F>::kPointGap, 0,
+                WinogradPlan<F>::kPointGap * sizeof(float));
   }
 }
 
