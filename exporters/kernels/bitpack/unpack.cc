@@ -9,6 +9,18 @@ namespace {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "codes and floats are read as they lie in the file");
 
+// Eight codes from the low bits on, to a byte each: the upper half of what a word, then of what each half and quarter of
+// it holds moves to where that half begins.
+template <int kBits>
+uint64_t spread(uint64_t codes) {
+  constexpr uint64_t kFour = (uint64_t{1} << (4 * kBits)) - 1;
+  constexpr uint64_t kTwo = ((uint64_t{1} << (2 * kBits)) - 1) * 0x0000000100000001;
+  constexpr uint64_t kOne = ((uint64_t{1} << kBits) - 1) * 0x0001000100010001;
+  codes = (codes & kFour) | (codes & kFour << (4 * kBits)) << (32 - 4 * kBits);
+  codes = (codes & kTwo) | (codes & kTwo << (2 * kBits)) << (16 - 2 * kBits);
+  return (codes & kOne) | (codes & kOne << kBits) << (8 - kBits);
+}
+
 // Eight codes fill exactly kBits bytes, so all groups of eight in one call begin at the same bit of their first byte.
 // shift + 8 * kBits never exceeds 64: shift is 0 for 8 bits and at most 7 for the others.
 template <int kBits>
@@ -21,8 +33,8 @@ void unpack(const uint8_t* packed, size_t packed_bytes, int64_t first, int64_t c
   for (; count - done >= 8 && packed_bytes - byte >= 8; done += 8, byte += kBits) {
     uint64_t window;
     std::memcpy(&window, packed + byte, sizeof(window));
-    window >>= shift;
-    for (int j = 0; j < 8; ++j) out[done + j] = static_cast<uint8_t>(window >> (j * kBits) & kMask);
+    const uint64_t eight = spread<kBits>(window >> shift);
+    std::memcpy(out + done, &eight, sizeof(eight));
   }
   for (; done < count; ++done) {
     const uint64_t bit = static_cast<uint64_t>(first + done) * kBits;
