@@ -9,8 +9,8 @@ namespace {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "codes and floats are read as they lie in the file");
 
-// Eight codes from the low bits on, to a byte each: the upper half of what a word, then of what each half and quarter of
-// it holds moves to where that half begins.
+// Eight codes from the low bits on, to a byte each: the upper half of what a word, then of what each half and quarter
+// of it holds moves to where that half begins.
 template <int kBits>
 uint64_t spread(uint64_t codes) {
   constexpr uint64_t kFour = (uint64_t{1} << (4 * kBits)) - 1;

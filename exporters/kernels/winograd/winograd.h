@@ -36,7 +36,7 @@ struct WinogradPlan {
   // Of prepared weights, a panel and a point of it: [point][depth][kPanel], a gap behind each point.
   int64_t panel_floats;
   int64_t panel_point_floats;
-  int64_t rows;          // tiles per group
+  int64_t rows;  // tiles per group
   // Of a group's transformed inputs: [point][depth_blocks][rows][kLanes], likewise.
   int64_t point_floats;
   int64_t group_floats;
