@@ -70,7 +70,9 @@ void run_channels(const Conv2dCall& call, const DepthwisePanel& panel) {
   }
 }
 
-bool depthwise_takes(const Conv2dShape& s) { return s.groups == s.in_channels && s.groups == s.out_channels; }
+bool depthwise_takes(const Conv2dShape& s) {
+  return s.groups == s.in_channels && s.groups == s.out_channels && fills_vectors(s.out_channels);
+}
 
 int64_t depthwise_panel_floats(const Conv2dShape& s) { return s.kernel_frames * s.kernel_mel * kStep; }
 

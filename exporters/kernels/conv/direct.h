@@ -178,7 +178,7 @@ void run_panel(const Conv2dCall& call, const DirectPlan& plan, const PanelJob& j
   WithRows<RunPanel, kRows>::run(plan.rows, call, plan, job);
 }
 
-bool direct_takes(const Conv2dShape&) { return true; }
+bool direct_takes(const Conv2dShape& s) { return fills_vectors(s.out_channels / s.groups); }
 
 // Prepared weights: [groups][panels][taps * depth][kPanel].
 int64_t direct_prepared_floats(const Conv2dShape& s) {

@@ -49,6 +49,10 @@ VOXPRESS_INLINE void store_first(float* target, int64_t count, Lanes value) {
   for (int64_t j = 0; j < count; ++j) target[j] = lanes[j];
 }
 
+// Whether so many output channels side by side fill more than half a vector. A narrower instruction set wastes less on
+// others, and has no partial vectors of eight: kernels with more lanes leave them to it.
+VOXPRESS_INLINE bool fills_vectors(int64_t channels) { return kLanes <= 8 || channels > kLanes / 2; }
+
 // Keeps NaN, like the reference does: a broken network must not turn into a plausible one.
 VOXPRESS_INLINE Lanes relu(Lanes value) {
   const Lanes zero = {};

@@ -509,7 +509,7 @@ constexpr int64_t kMostWeights4 = 192 * 192;
 
 bool winograd2_takes(const Conv2dShape& s) {
   return s.kernel_frames == 3 && s.kernel_mel == 3 && s.stride_frames == 1 && s.stride_mel == 1 && s.groups == 1 &&
-         s.in_channels >= kFewestChannels && s.out_channels >= kFewestChannels;
+         s.in_channels >= kFewestChannels && s.out_channels >= kFewestChannels && fills_vectors(s.out_channels);
 }
 
 bool winograd4_takes(const Conv2dShape& s) {
