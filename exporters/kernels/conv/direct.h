@@ -4,6 +4,7 @@
 
 #include "conv/gemm.h"
 #include "conv/panel.h"
+#include "conv/position.h"
 
 namespace voxpress {
 namespace {
@@ -100,11 +101,11 @@ class RowWriter {
 };
 
 // Gathers the inputs of one position; `input` is that of the channel group.
-void gather_row(const Conv2dShape& s, const DirectPlan& plan, const float* input, int64_t position, RowWriter row) {
-  const int64_t line = position / plan.out_mel;
-  const int64_t mel0 = position % plan.out_mel * s.stride_mel - s.pad_mel;
-  const int64_t frame0 = line % plan.out_frames * s.stride_frames - s.pad_frames;
-  const float* utterance = input + line / plan.out_frames * s.in_frames * s.in_mel * s.in_channels;
+VOXPRESS_INLINE void gather_row(const Conv2dShape& s, const DirectPlan& plan, const float* input,
+                                const Position& position, RowWriter row) {
+  const int64_t mel0 = position.first_mel(s);
+  const int64_t frame0 = position.first_frame(s);
+  const float* utterance = input + position.n() * s.in_frames * s.in_mel * s.in_channels;
   // Without groups, the taps of one frame lie side by side in the input.
   const bool side_by_side = s.groups == 1 && mel0 >= 0 && mel0 + s.kernel_mel <= s.in_mel;
   for (int64_t frame = frame0; frame < frame0 + s.kernel_frames; ++frame) {
@@ -131,11 +132,13 @@ void gather_row(const Conv2dShape& s, const DirectPlan& plan, const float* input
 void gather(const Conv2dCall& call, const DirectPlan& plan, int64_t channel_group, int64_t first, int64_t groups,
             float* gathered) {
   const float* input = call.tensors->input + channel_group * plan.depth;
+  Position position(*call.shape, first);
   for (int64_t g = 0; g < groups; ++g, gathered += plan.group_floats) {
     for (int64_t m = 0; m < plan.rows; ++m, ++first) {
       RowWriter row(gathered + m * kLanes, plan.rows * kLanes);
       if (first < plan.range.end) {
-        gather_row(*call.shape, plan, input, first, row);
+        gather_row(*call.shape, plan, input, position, row);
+        position.advance();
       } else {
         row.zero(plan.row_floats);
       }

@@ -10,7 +10,7 @@
 #include VOXPRESS_LANES_HEADER
 
 #include "conv_u8/finish.h"
-#include "conv_u8/position.h"
+#include "conv/position.h"
 #include "conv_u8/weights.h"
 
 namespace voxpress {

@@ -5,7 +5,7 @@
 #include "conv_u8/decode.h"
 #include "conv_u8/finish.h"
 #include "conv_u8/multiply.h"
-#include "conv_u8/position.h"
+#include "conv/position.h"
 #include "conv_u8/weights.h"
 #include "conv_u8/window_sums.h"
 

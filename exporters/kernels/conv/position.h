@@ -2,7 +2,7 @@
 #pragma once
 
 #include "conv/inline.h"
-#include "conv_u8/variants.h"
+#include "conv/conv2d.h"
 
 namespace voxpress {
 namespace {
