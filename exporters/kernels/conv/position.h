@@ -1,8 +1,8 @@
 // Output positions one after the other, over [batch, frames, mel], without a division for each.
 #pragma once
 
-#include "conv/inline.h"
 #include "conv/conv2d.h"
+#include "conv/inline.h"
 
 namespace voxpress {
 namespace {

@@ -9,8 +9,8 @@
 
 #include VOXPRESS_LANES_HEADER
 
-#include "conv_u8/finish.h"
 #include "conv/position.h"
+#include "conv_u8/finish.h"
 #include "conv_u8/weights.h"
 
 namespace voxpress {

@@ -2,10 +2,10 @@
 // the zero point, whose products are in the start of each sum.
 #pragma once
 
+#include "conv/position.h"
 #include "conv_u8/decode.h"
 #include "conv_u8/finish.h"
 #include "conv_u8/multiply.h"
-#include "conv/position.h"
 #include "conv_u8/weights.h"
 #include "conv_u8/window_sums.h"
 

@@ -4,10 +4,10 @@
 
 #include VOXPRESS_LANES_HEADER
 
+#include "conv/position.h"
 #include "conv_u8/decode.h"
 #include "conv_u8/finish.h"
 #include "conv_u8/multiply.h"
-#include "conv/position.h"
 #include "conv_u8/weights.h"
 
 namespace voxpress {
