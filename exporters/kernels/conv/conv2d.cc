@@ -36,6 +36,7 @@ const Choice& choose(const Conv2dShape& shape, bool packed) {
 }
 
 constexpr uint32_t kPackedMagic = 0x57505856;  // "VXPW"
+
 // Scale and bias follow the header, padded with zeros, then the kernel's own part.
 PackedHeader header_of(const Conv2dShape& s, const Choice& choice) {
   return packed_header(kPackedMagic, s, choice.id, conv2d_packed_bytes(s));

@@ -78,6 +78,7 @@ const Choice& choose(const Conv2dU8Shape& shape) {
 }
 
 constexpr uint32_t kPackedMagic = 0x38505856;  // "VXP8"
+
 // What packed weights begin with. The arrays of Finish follow, then the kernel's own part.
 struct PackedU8Header {
   PackedHeader layer;

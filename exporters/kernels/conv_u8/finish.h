@@ -20,6 +20,9 @@ struct FinishLanes {
         low(static_cast<uint8_t>(call.finish.low) - U8s{}) {}
 };
 
+VOXPRESS_INLINE F32s to_floats(S32s sums) { return __builtin_convertvector(sums, F32s); }
+VOXPRESS_INLINE F32s to_floats(F32s sums) { return sums; }
+
 // What products are added to.
 VOXPRESS_INLINE F32s start_of(const FinishLanes& lanes, const float* bias) {
   return load<F32s>(bias) + lanes.residual_shift;
@@ -32,7 +35,7 @@ VOXPRESS_INLINE F32s relu(F32s value) {
 
 // t and kInts bytes of the residual.
 VOXPRESS_INLINE F32s add_residual(const FinishLanes& lanes, const uint8_t* residual, F32s t) {
-  return fused(__builtin_convertvector(widen_bytes(residual), F32s), lanes.res_multiplier, t);
+  return fused(to_floats(widen_bytes(residual)), lanes.res_multiplier, t);
 }
 
 // kCount outputs side by side along mel, kInts channels of each from `channel` on; t as variants.h has it after its
@@ -155,9 +158,6 @@ PlainRows plain_rows(const Conv2dU8Call& call, const float* windows, int64_t pos
           static_cast<uint8_t*>(call.tensors->output) + at,
           channels};
 }
-
-VOXPRESS_INLINE F32s to_floats(S32s sums) { return __builtin_convertvector(sums, F32s); }
-VOXPRESS_INLINE F32s to_floats(F32s sums) { return sums; }
 
 template <bool kOffset, bool kResidual, typename Sums, int kR>
 VOXPRESS_INLINE void finish_rows(const FinishLanes& lanes, const PlainRows& rows, const Sums (&sum)[kR][kVectors]) {

@@ -546,8 +546,7 @@ void write_group(const Conv2dU8Call& call, const WinogradPlan<F>& plan, const Pr
   auto* output = static_cast<uint8_t*>(call.tensors->output);
   const auto write_plain =
       residual != nullptr ? transform_plain_output<F, kWeights, true> : transform_plain_output<F, kWeights, false>;
-  const bool plain =
-      call.shape->output == Element::kU8 && (residual == nullptr || call.shape->residual == Element::kU8);
+  const bool plain = is_plain(call);
   TilePlace place = place_of(plan, group.first_tile);
   for (int64_t m = 0; m < group.tiles; ++m, advance(plan, &place)) {
     const bool inside = place.frame + F::kOut <= plan.out_frames && place.mel + F::kOut <= plan.out_mel;

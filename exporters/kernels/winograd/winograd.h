@@ -43,7 +43,7 @@ struct WinogradPlan {
   int64_t groups_per_block;
   int64_t budget_bytes;
 
-  static int64_t panel_floats_of(const Conv2dShape& s) { return kPoints * (s.in_channels * kPanel + kPointGap); }
+  static int64_t panel_point_floats_of(const Conv2dShape& s) { return s.in_channels * kPanel + kPointGap; }
 
   WinogradPlan(const Conv2dShape& s, const Share& share, int64_t budget) {
     budget_bytes = budget;
@@ -55,8 +55,8 @@ struct WinogradPlan {
     const int64_t tiles = most(1, range.end - range.begin);
     depth_blocks = ceil_div(s.in_channels, kLanes);
     panels = ceil_div(s.out_channels, kPanel);
-    panel_floats = panel_floats_of(s);
-    panel_point_floats = panel_floats / kPoints;
+    panel_point_floats = panel_point_floats_of(s);
+    panel_floats = kPoints * panel_point_floats;
     rows = rows_per_group(tiles);
     point_floats = depth_blocks * rows * kLanes + kPointGap;
     group_floats = kPoints * point_floats;
@@ -356,7 +356,7 @@ void winograd_run(const Conv2dCall& call) {
 template <typename F>
 int64_t winograd_prepared_floats(const Conv2dShape& s) {
   // Of the geometry only: batch, frames and mel have no part in it.
-  return WinogradPlan<F>::panel_floats_of(s) * ceil_div(s.out_channels, kPanel);
+  return ceil_div(s.out_channels, kPanel) * WinogradPlan<F>::kPoints * WinogradPlan<F>::panel_point_floats_of(s);
 }
 
 // Weights of kLanes output channels and one input channel, G w G^T in double.
@@ -436,7 +436,7 @@ class Filters {
 template <typename F>
 void fill_winograd_panel(const Conv2dShape& s, const Conv2dWeights& weights, const Palette& palette, int64_t panel,
                          float* prepared) {
-  const WinogradPlan<F> plan(s, {}, kTileBudgetBytes);
+  const int64_t point_floats = WinogradPlan<F>::panel_point_floats_of(s);
   Filters filters(s, weights, palette, panel);
   float taps[9][kPackChunk][kPanel] = {};
   for (int64_t c0 = 0; c0 < s.in_channels; c0 += kPackChunk) {
@@ -446,12 +446,12 @@ void fill_winograd_panel(const Conv2dShape& s, const Conv2dWeights& weights, con
     for (int64_t c = 0; c < count; ++c) {
       for (int v = 0; v < kVectors; ++v) {
         transform_weights<F>(taps[0][c] + v * kLanes, kPackChunk * kPanel, prepared + (c0 + c) * kPanel + v * kLanes,
-                             plan.panel_point_floats);
+                             point_floats);
       }
     }
   }
   for (int point = 0; point < WinogradPlan<F>::kPoints; ++point) {
-    std::memset(prepared + (point + 1) * plan.panel_point_floats - WinogradPlan<F>::kPointGap, 0,
+    std::memset(prepared + (point + 1) * point_floats - WinogradPlan<F>::kPointGap, 0,
                 WinogradPlan<F>::kPointGap * sizeof(float));
   }
 }
