@@ -29,31 +29,36 @@ def random_layer(node: Conv2dNode, rng: np.random.Generator) -> StoredLayer:
     return StoredLayer(node, scale, bias, codes=pack_codes(codes, node.bits), palette=palette)
 
 
-def tiny_artifact(bits: int = 4, seed: int = 0, *, depthwise: bool = False) -> LoadedArtifact:
+def tiny_artifact(
+    bits: int = 4, seed: int = 0, *, depthwise: bool = False, channels: tuple[int, int] = (5, 9)
+) -> LoadedArtifact:
     """A network of a few layers with every feature of the op family: stride, residual, 1x1 shortcut, pooling, linear.
 
-    Odd channel counts on purpose. `depthwise` makes the second convolution depthwise.
+    Odd channel counts on purpose, `channels` of its two blocks. `depthwise` makes the second convolution depthwise.
     """
+    few, more = channels
     rng = np.random.default_rng(seed)
     b: Any = bits
     conv = {"kernel": (3, 3), "padding": (1, 1), "bits": b, "relu": True}
     program = (
-        Conv2dNode(name="conv1", input="features", in_channels=1, out_channels=5, **conv),
+        Conv2dNode(name="conv1", input="features", in_channels=1, out_channels=few, **conv),
         Conv2dNode(
             name="block.conv1",
             input="conv1",
-            in_channels=5,
-            out_channels=5,
-            groups=5 if depthwise else 1,
+            in_channels=few,
+            out_channels=few,
+            groups=few if depthwise else 1,
             **conv,
         ),
-        Conv2dNode(name="block.conv2", input="block.conv1", residual="conv1", in_channels=5, out_channels=5, **conv),
-        Conv2dNode(name="down.conv1", input="block.conv2", in_channels=5, out_channels=9, stride=(2, 2), **conv),
+        Conv2dNode(
+            name="block.conv2", input="block.conv1", residual="conv1", in_channels=few, out_channels=few, **conv
+        ),
+        Conv2dNode(name="down.conv1", input="block.conv2", in_channels=few, out_channels=more, stride=(2, 2), **conv),
         Conv2dNode(
             name="down.shortcut",
             input="block.conv2",
-            in_channels=5,
-            out_channels=9,
+            in_channels=few,
+            out_channels=more,
             kernel=(1, 1),
             stride=(2, 2),
             bits=b,
@@ -62,12 +67,12 @@ def tiny_artifact(bits: int = 4, seed: int = 0, *, depthwise: bool = False) -> L
             name="down.conv2",
             input="down.conv1",
             residual="down.shortcut",
-            in_channels=9,
-            out_channels=9,
+            in_channels=more,
+            out_channels=more,
             **conv,
         ),
         StatsPoolNode(name="pool", input="down.conv2"),
-        Conv2dNode(name="embedding", input="pool", in_channels=2 * 40 * 9, out_channels=16, kernel=(1, 1), bits=b),
+        Conv2dNode(name="embedding", input="pool", in_channels=2 * 40 * more, out_channels=16, kernel=(1, 1), bits=b),
     )
     header = Artifact(
         name=f"tiny-{bits}bit" if bits < 32 else "tiny-fp32",

@@ -163,16 +163,6 @@ def float_isa(name: str) -> str:
     return {"avx512vnni": "avx512", "neondot": "neon"}.get(name, name)
 
 
-def are_of(kernels: list[str], name: str) -> bool:
-    """Whether kernels of mode exact are those that run where instruction set `name` is selected.
-
-    AVX-512 leaves layers of up to eight output channels to AVX2; it must have some itself.
-    """
-    own = f"_{float_isa(name)}"
-    known = (own, "_avx2") if own == "_avx512" else (own,)
-    return any(kernel.endswith(own) for kernel in kernels) and all(kernel.endswith(known) for kernel in kernels)
-
-
 NO_WEIGHTS: dict[str, Any] = {"codes": None, "palette": None, "scale": None, "bias": None}
 
 

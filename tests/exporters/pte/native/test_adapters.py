@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.kernels.capi import isas
+from tests.kernels.capi import float_isa, isas
 
 pytestmark = pytest.mark.slow  # half a minute of importing torch
 
@@ -23,18 +23,21 @@ from pipeline.artifact.decode import decode
 from pipeline.errors import InputError
 from tests.exporters.pte.models import relative_error, utterance
 from tests.factories import tiny_artifact
-from tests.kernels.capi import are_of
 
 library = ctypes.CDLL(str(native_path("pte_ops")), mode=ctypes.RTLD_GLOBAL)
 library.voxpress_release_packed.restype = ctypes.c_size_t
 
 
+def artifact(seed):
+    return tiny_artifact(4, seed=seed, channels=(11, 19))  # AVX-512 leaves layers of up to eight channels to AVX2
+
+
 def model(seed=0):
-    return emit_pte(tiny_artifact(4, seed=seed), lowering="voxpress", max_seconds=4.0)
+    return emit_pte(artifact(seed), lowering="voxpress", max_seconds=4.0)
 
 
 def assert_right(runner, seed=0):
-    expected = decode(tiny_artifact(4, seed=seed))(torch.from_numpy(utterance(50))[None])[0].numpy()
+    expected = decode(artifact(seed))(torch.from_numpy(utterance(50))[None])[0].numpy()
     assert relative_error(runner.embed(utterance(50)), expected) < 1e-5
 
 
@@ -84,10 +87,9 @@ def test_the_environment_names_the_instruction_set(name: str) -> None:
     script = """
 assert_right(PteRunner(model()))
 assert kernels()
-assert are_of(kernels(), wanted), kernels()
-assert all("_panel_" in name for name in kernels()), kernels()
+assert all(name.endswith("_" + wanted) and "_panel_" in name for name in kernels()), kernels()
 """
-    run(f"wanted = {name!r}\n{script}", VOXPRESS_KERNELS=name)
+    run(f"wanted = {float_isa(name)!r}\n{script}", VOXPRESS_KERNELS=name)
 
 
 def test_low_memory_runs_from_codes_and_keeps_nothing() -> None:
